@@ -1,0 +1,221 @@
+"""What the agent knows and does about the device it runs in."""
+
+import os
+import platform
+import re
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import traceback
+
+HWCAP, HWCAP2 = 16, 26
+
+
+def listen(path):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if os.path.exists(path):
+        os.unlink(path)
+    listener.bind(path)
+    listener.listen(64)
+    return listener
+
+
+def socket_name(spec):
+    return re.sub(r"[^A-Za-z0-9.]", "-", spec) + ".sock"
+
+
+def guarded(work):
+    """Run ``work`` as the whole life of a forked child."""
+    code = 1
+    try:
+        work()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def status_fields(status, usage):
+    fields = {"peak_rss_kib": usage.ru_maxrss, "user_s": usage.ru_utime}
+    if os.WIFSIGNALED(status):
+        fields["signal"] = os.WTERMSIG(status)
+    else:
+        fields["code"] = os.WEXITSTATUS(status)
+    return fields
+
+
+def auxiliary_vector():
+    """{type: value} of this process, as the (emulated) kernel handed it over."""
+    word = struct.calcsize("P")
+    with open("/proc/self/auxv", "rb") as file:
+        data = file.read()
+    pairs = struct.iter_unpack("<QQ" if word == 8 else "<II", data[: len(data) // (2 * word) * 2 * word])
+    return dict(pairs)
+
+
+def read(path, default=""):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return default
+
+
+def cpu_features():
+    """The first processor's ``Features`` line (Arm) or ``flags`` line (x86)."""
+    for line in read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("Features", "flags"):
+            return value.split()
+    return []
+
+
+def describe():
+    vector = auxiliary_vector()
+    memory = {}
+    for line in read("/proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if value.strip().endswith("kB"):
+            memory[name] = int(value.split()[0])
+    return {
+        "machine": platform.machine(),
+        "bits": struct.calcsize("P") * 8,
+        "kernel": platform.release(),
+        "os": next(
+            (
+                line.partition("=")[2].strip('"')
+                for line in read("/etc/os-release").splitlines()
+                if line.startswith("PRETTY_NAME=")
+            ),
+            "",
+        ),
+        "python": platform.python_version(),
+        "hwcap": vector.get(HWCAP, 0),
+        "hwcap2": vector.get(HWCAP2, 0),
+        "features": cpu_features(),
+        "page_size": os.sysconf("SC_PAGE_SIZE"),
+        "cpu_count": os.cpu_count(),
+        "memory_kib": memory.get("MemTotal", 0),
+        "cpuinfo": read("/proc/cpuinfo"),
+        "interfaces": sorted(name for _, name in socket.if_nameindex()),
+        "hostname": platform.node(),
+        "uid": os.getuid(),
+    }
+
+
+def memory_events():
+    """OOM kills, peak and limit of the control group this device runs in, where there is one."""
+    two = "/sys/fs/cgroup/"
+    one = "/sys/fs/cgroup/memory/"
+    facts = {}
+    events = read(two + "memory.events") or read(one + "memory.oom_control")
+    for line in events.splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            facts["oom_kills"] = int(value)
+    for key, names in (
+        ("peak_mib", (two + "memory.peak", one + "memory.max_usage_in_bytes")),
+        ("limit_mib", (two + "memory.max", one + "memory.limit_in_bytes")),
+    ):
+        for name in names:
+            text = read(name).strip()
+            if text.isdigit():
+                facts[key] = int(text) >> 20
+    return facts
+
+
+def program(argv, env):
+    """``argv`` made startable where the kernel cannot start the device's programs itself.
+
+    Under user-mode emulation without binfmt_misc only the emulator can be executed, so the
+    program is put behind it ($EDGE_EXEC_PREFIX), interpreter lines are followed by hand.
+    """
+    prefix = os.environ.get("EDGE_EXEC_PREFIX", "").split()
+    if not prefix:
+        return argv
+    path = argv[0]
+    if "/" not in path:
+        for folder in env.get("PATH", os.defpath).split(":"):
+            candidate = os.path.join(folder, path)
+            if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
+                path = candidate
+                break
+        else:
+            raise FileNotFoundError(2, "No such file or directory", argv[0])
+    if not os.path.isfile(path):
+        raise FileNotFoundError(2, "No such file or directory", argv[0])
+    if not os.access(path, os.X_OK):
+        raise PermissionError(13, "Permission denied", argv[0])
+    with open(path, "rb") as file:
+        first = file.readline(256)
+    if first.startswith(b"#!"):
+        words = first[2:].decode(errors="replace").split(None, 1)
+        return program([*[w.strip() for w in words], path, *argv[1:]], env)
+    return [*prefix, "-0", argv[0], path, *argv[1:]]
+
+
+def execute(stream, header, payload):
+    """Run one program to its end and send back how it ended and what it wrote."""
+    env = dict(os.environ)
+    for name in ("EDGE_EXEC_PREFIX",):
+        env.pop(name, None)
+    env.update(header.get("env") or {})
+    timeout_s = header.get("timeout_s")
+    core_kib = header.get("core_kib", 0)
+
+    def before():
+        if core_kib:
+            resource.setrlimit(resource.RLIMIT_CORE, (core_kib * 1024, resource.RLIM_INFINITY))
+
+    try:
+        argv = program(list(header["argv"]), env)
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=header.get("cwd") or "/tmp",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        stream.send({"ok": False, "kind": "exec", "errno": error.errno, "error": str(error)})
+        return
+    timed_out = False
+    try:
+        out, err = process.communicate(payload, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+        os.killpg(process.pid, 9)
+        out, err = process.communicate()
+    code = process.returncode
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stream.send(
+        {
+            "ok": True,
+            "code": None if code < 0 else code,
+            "signal": -code if code < 0 else None,
+            "timed_out": timed_out,
+            "peak_rss_kib": usage.ru_maxrss,
+            "stdout_bytes": len(out),
+        },
+        out,
+        err,
+    )
+
+
+def try_connect(stream, header):
+    """Whether a program on this device can open a TCP connection."""
+    try:
+        socket.create_connection((header["host"], header["port"]), header["timeout_s"]).close()
+    except OSError as error:
+        stream.send({"ok": True, "connected": False, "error": f"{type(error).__name__}: {error}"})
+    else:
+        stream.send({"ok": True, "connected": True, "error": ""})

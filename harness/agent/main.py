@@ -1,0 +1,166 @@
+"""The supervisor: first process of the device."""
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import inside
+import parent
+import wire
+
+
+class Supervisor:
+    def __init__(self, options):
+        self.options = options
+        self.parents = {}
+        self.statuses = {}
+        self.pending = []
+        self.streams = {}
+        self.selector = selectors.DefaultSelector()
+        self.listener = inside.listen(os.path.join(options.run_dir, "agent.sock.new"))
+
+    def start(self):
+        for spec in self.options.warm:
+            self.warm(spec)
+        # Renamed only now: the socket's appearance is the sign that the device is up.
+        os.rename(
+            os.path.join(self.options.run_dir, "agent.sock.new"),
+            os.path.join(self.options.run_dir, "agent.sock"),
+        )
+        self.selector.register(self.listener, selectors.EVENT_READ, None)
+
+    def warm(self, spec):
+        """Fork the warm parent for ``layer:runtime``, once; its process id."""
+        self.reap()
+        known = self.parents.get(spec)
+        if known is not None and known not in self.statuses:
+            return known
+        layer, _, runtime = spec.partition(":")
+        path = self.path_of(spec)
+        for stale in (path, path + ".new"):
+            if os.path.exists(stale):
+                os.unlink(stale)
+        pid = os.fork()
+        if pid == 0:
+            self.let_go()
+            inside.guarded(lambda: parent.serve(path, layer, runtime))
+        self.parents[spec] = pid
+        return pid
+
+    def path_of(self, spec):
+        return os.path.join(self.options.run_dir, inside.socket_name(spec))
+
+    def let_go(self):
+        """In a forked child: close what belongs to the supervisor."""
+        self.selector.close()
+        self.listener.close()
+
+    def reap(self):
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.statuses[pid] = inside.status_fields(status, usage)
+
+    def serve(self):
+        idle_since = time.monotonic()
+        while True:
+            for key, _ in self.selector.select(timeout=0.01 if self.pending else 0.5):
+                if key.data is None:
+                    self.accept()
+                else:
+                    self.answer(key.data)
+            self.reap()
+            self.pending = [item for item in self.pending if not self.settled(*item)]
+            if self.streams:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > self.options.linger_s:
+                return
+
+    def settled(self, stream, spec, pid):
+        """Whether a client waiting for a warm parent could be answered."""
+        if os.path.exists(self.path_of(spec)):
+            answer = {"ok": True, "socket": inside.socket_name(spec)}
+        elif pid in self.statuses:
+            answer = {"ok": False, "kind": "died", "pid": pid, **self.statuses[pid]}
+        else:
+            return False
+        try:
+            stream.send(answer)
+        except OSError:
+            self.drop(stream)
+        return True
+
+    def accept(self):
+        sock, _ = self.listener.accept()
+        stream = wire.Stream(sock)
+        self.streams[sock.fileno()] = stream
+        self.selector.register(sock, selectors.EVENT_READ, stream)
+
+    def drop(self, stream):
+        self.streams.pop(stream.fileno(), None)
+        self.selector.unregister(stream.sock)
+        stream.close()
+
+    def answer(self, stream):
+        try:
+            header, payload = stream.receive()
+        except (wire.WireError, OSError):
+            self.drop(stream)
+            return
+        try:
+            operation = header.get("op")
+            if operation == "ping":
+                stream.send({"ok": True})
+            elif operation == "info":
+                stream.send({"ok": True, **inside.describe()})
+            elif operation == "memory":
+                stream.send({"ok": True, **inside.memory_events()})
+            elif operation == "warm":
+                spec = header["spec"]
+                self.pending.append((stream, spec, self.warm(spec)))
+            elif operation == "exec":
+                # Forked so that a long program does not keep other workers waiting.
+                self.fork_answer(stream, lambda: inside.execute(stream, header, payload))
+            elif operation == "connect":
+                self.fork_answer(stream, lambda: inside.try_connect(stream, header))
+            elif operation == "stop":
+                stream.send({"ok": True})
+                raise SystemExit(0)
+            else:
+                stream.send({"ok": False, "kind": "protocol", "error": f"no operation {operation!r}"})
+        except (OSError, wire.WireError):
+            self.drop(stream)
+
+    def fork_answer(self, work):
+        """Answer from a child. One request at a time per connection: the client waits for its
+        answer, so parent and child never read the same stream at once."""
+        if os.fork() == 0:
+            self.let_go()
+            inside.guarded(work)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument("--warm", action="append", default=[])
+    parser.add_argument("--linger-s", type=float, default=20.0)
+    options = parser.parse_args()
+    os.umask(0)
+    supervisor = Supervisor(options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    supervisor.start()
+    supervisor.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What TFLite (tflite-runtime) and LiteRT (ai-edge-litert) have in common: one Python API."""
+
+import time
+
+import numpy as np
+from runtimes._arrays import Packer, unpack
+
+
+class LiteSession:
+    """One TFLite model in one interpreter."""
+
+    interpreter_module = None
+
+    def __init__(self, header, payload):
+        resolver = self.interpreter_module.OpResolverType
+        self.kernels = header.get("kernels") or "xnnpack"
+        kinds = {
+            "xnnpack": resolver.AUTO,
+            "builtin": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            "reference": resolver.BUILTIN_REF,
+        }
+        self.interpreter = self.interpreter_module.Interpreter(
+            model_content=bytes(payload),
+            num_threads=header.get("threads") or 1,
+            experimental_op_resolver_type=kinds[self.kernels],
+            experimental_preserve_all_tensors=bool(header.get("preserve_all_tensors")),
+        )
+        self.threads = header.get("threads") or 1
+        self.refuse_strings()
+        self.interpreter.allocate_tensors()
+        self.packer = Packer()
+        self.signatures = {}
+        self.refresh()
+
+    def refuse_strings(self):
+        for detail in (*self.interpreter.get_input_details(), *self.interpreter.get_output_details()):
+            if detail["dtype"] in (np.bytes_, np.str_, np.object_):
+                raise TypeError(
+                    f"tensor {detail['name']!r} holds strings, which numpy arrays of fixed size "
+                    "cannot carry"
+                )
+
+    def refresh(self):
+        self.inputs = self.interpreter.get_input_details()
+        self.outputs = self.interpreter.get_output_details()
+        self.in_indices = [d["index"] for d in self.inputs]
+        self.out_indices = [d["index"] for d in self.outputs]
+
+    def describe(self):
+        delegated = [
+            op for op in self.interpreter._get_ops_details() if "delegate" in op["op_name"].lower()
+        ]
+        return {
+            "inputs": [self.tensor(d) for d in self.inputs],
+            "outputs": [self.tensor(d) for d in self.outputs],
+            "signatures": self.interpreter.get_signature_list(),
+            "kernels": self.kernels,
+            "delegates": sorted({op["op_name"] for op in delegated}),
+            "threads": self.threads,
+        }
+
+    @staticmethod
+    def tensor(detail):
+        quantization = detail["quantization_parameters"]
+        return {
+            "name": detail["name"],
+            "dtype": np.dtype(detail["dtype"]).name,
+            "shape": [int(n) for n in detail["shape"]],
+            "shape_signature": [int(n) for n in detail["shape_signature"]],
+            "scales": [float(s) for s in quantization["scales"]],
+            "zero_points": [int(z) for z in quantization["zero_points"]],
+            "axis": int(quantization["quantized_dimension"]),
+        }
+
+    def resize(self, shapes):
+        for detail in self.inputs:
+            shape = shapes.get(detail["name"])
+            if shape is not None and list(detail["shape"]) != list(shape):
+                self.interpreter.resize_tensor_input(detail["index"], shape)
+        self.interpreter.allocate_tensors()
+        self.refresh()
+
+    def run(self, header, payload):
+        key = header.get("signature")
+        if key is not None:
+            return self.run_signature(key, header, payload)
+        interpreter = self.interpreter
+        for index, array in zip(self.in_indices, unpack(header, payload)):
+            interpreter.set_tensor(index, array)
+        interpreter.invoke()
+        return self.packer([interpreter.get_tensor(index) for index in self.out_indices])
+
+    def run_signature(self, key, header, payload):
+        runner = self.signatures.get(key)
+        if runner is None:
+            runner = self.signatures[key] = self.interpreter.get_signature_runner(key)
+        names = header["names"]
+        answers = runner(**dict(zip(names, unpack(header, payload))))
+        return self.packer([answers[name] for name in self.interpreter.get_signature_list()[key]["outputs"]])
+
+    def bench(self, header, payload):
+        """The bare loop: the same invokes with no frames around them; seconds for each."""
+        arrays = unpack(header, payload)
+        interpreter = self.interpreter
+        seconds = []
+        for _ in range(header["repeats"]):
+            started = time.perf_counter()
+            for index, array in zip(self.in_indices, arrays):
+                interpreter.set_tensor(index, array)
+            interpreter.invoke()
+            for index in self.out_indices:
+                interpreter.get_tensor(index)
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds}

@@ -1,0 +1,74 @@
+"""ONNX models through ONNX Runtime's CPU provider."""
+
+import re
+import time
+
+from runtimes._arrays import Packer, unpack
+
+
+def warm():
+    import numpy
+    import onnxruntime
+
+    return {
+        "runtime": "onnxruntime",
+        "version": onnxruntime.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+class Session:
+    def __init__(self, header, payload):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = header.get("threads") or 1
+        options.inter_op_num_threads = 1
+        self.threads = options.intra_op_num_threads
+        self.session = onnxruntime.InferenceSession(
+            bytes(payload), options, providers=["CPUExecutionProvider"]
+        )
+        self.names = [node.name for node in self.session.get_inputs()]
+        self.packer = Packer()
+
+    def describe(self):
+        return {
+            "inputs": [self.tensor(node) for node in self.session.get_inputs()],
+            "outputs": [self.tensor(node) for node in self.session.get_outputs()],
+            "signatures": {},
+            "kernels": "onnxruntime-cpu",
+            "delegates": self.session.get_providers(),
+            "threads": self.threads,
+        }
+
+    @staticmethod
+    def tensor(node):
+        kind = re.fullmatch(r"tensor\((\w+)\)", node.type)
+        if kind is None or kind[1] == "string":
+            raise TypeError(f"tensor {node.name!r} is a {node.type}, which has no numpy equivalent")
+        dtype = {"float": "float32", "double": "float64"}.get(kind[1], kind[1])
+        shape = [size if isinstance(size, int) else -1 for size in node.shape]
+        return {
+            "name": node.name,
+            "dtype": dtype,
+            "shape": [max(size, 1) for size in shape],
+            "shape_signature": shape,
+            "scales": [],
+            "zero_points": [],
+            "axis": 0,
+        }
+
+    def resize(self, shapes):
+        """ONNX Runtime takes any shape the model allows; nothing to prepare."""
+
+    def run(self, header, payload):
+        return self.packer(self.session.run(None, dict(zip(self.names, unpack(header, payload)))))
+
+    def bench(self, header, payload):
+        feeds = dict(zip(self.names, unpack(header, payload)))
+        seconds = []
+        for _ in range(header["repeats"]):
+            started = time.perf_counter()
+            self.session.run(None, feeds)
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds}

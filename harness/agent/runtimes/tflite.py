@@ -1,0 +1,16 @@
+"""TFLite through tflite-runtime."""
+
+from runtimes._lite import LiteSession
+
+
+def warm():
+    import numpy
+    import tflite_runtime
+    import tflite_runtime.interpreter as interpreter
+
+    Session.interpreter_module = interpreter
+    return {"runtime": "tflite-runtime", "version": tflite_runtime.__version__, "numpy": numpy.__version__}
+
+
+class Session(LiteSession):
+    """A session of tflite-runtime."""

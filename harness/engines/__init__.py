@@ -1,0 +1,144 @@
+"""The seam between what a device is and what brings it to life.
+
+An engine answers three things: *can I run here, and what can I prove* (:meth:`Engine.probe`),
+*start the agent and give me byte streams to it* (:meth:`Engine.start`, :meth:`Machine.connect`),
+and *apply a limit* (:meth:`Machine.limit`). Everything above is shared by all engines.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from harness.image import Image
+    from harness.profile import Profile
+
+#: What a test may ask for with ``needs={...}``, and what it means.
+CAPABILITIES: Mapping[str, str] = {
+    "isa": "instructions the board does not have raise SIGILL",
+    "numerics": "the board's own kernels compute the outputs",
+    "crash": "a crashing process is told apart and explained",
+    "offline": "processes on the device cannot reach any network",
+    "rootfs": "processes see the device's own files and no others",
+    "cpu_quota": "CPU time is limited to the profile's cores",
+    "memory_limit": "memory is limited and the real OOM killer acts",
+    "kernel": "the device runs its own kernel",
+    "page_size": "memory pages have the board's size",
+    "power_loss": "power can be cut in the middle of a write",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """Whether an engine can run a profile on this machine, and what it then proves."""
+
+    engine: str
+    available: bool
+    reason: str
+    """Why not, or how it will run (one line, shown in the header)."""
+    fix: str = ""
+    """The command or action that would make it available."""
+    capabilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the device may use; ``None`` leaves the profile's own figure."""
+
+    memory_mib: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSpec:
+    """All an engine needs to start one device."""
+
+    profile: Profile
+    image: Image
+    state_dir: Path
+    """A folder of this device alone on the host. Sockets live in ``state_dir / "run"`` (which
+    the device sees as ``/run/edge``), the device's log in ``state_dir / "device.log"``."""
+    warm: tuple[str, ...] = ()
+    """Runtime layers to import at start, as ``layer_key:runtime`` (see ``harness.agent``)."""
+    limits: Limits = field(default_factory=Limits)
+    network: str = "none"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Machine(Protocol):
+    """A started device, as its engine sees it. Safe to use from several processes."""
+
+    engine: str
+
+    def record(self) -> dict[str, Any]:
+        """Plain JSON values from which :meth:`Engine.attach` makes this machine again."""
+
+    def connect(self, name: str, *, timeout_s: float) -> socket.socket:
+        """A new byte stream to the agent's socket ``name`` (``"agent"`` is the supervisor)."""
+
+    def alive(self) -> bool:
+        """Whether the device still runs."""
+
+    def end_reason(self) -> str:
+        """Why it stopped, in one sentence (OOM kill, exit status, signal); "" while it runs."""
+
+    def log(self) -> str:
+        """Everything the device and its emulator wrote so far (stdout and stderr)."""
+
+    def limit(self, limits: Limits) -> None:
+        """Change limits of the running device; raises MissingCapability where it cannot."""
+
+    def memory_events(self) -> Mapping[str, int]:
+        """``oom_kills``, ``peak_mib``, ``limit_mib`` from the control group; {} if unknown."""
+
+    def stop(self) -> None:
+        """End everything the device owns. Idempotent, never raises for a device already gone."""
+
+
+class Engine(Protocol):
+    """One way to bring a profile to life."""
+
+    name: str
+
+    def probe(self, profile: Profile) -> Availability:
+        """Can this engine run here? Cheap, starts nothing, changes nothing."""
+
+    def start(self, spec: StartSpec) -> Machine:
+        """Start the agent in the device; returns once its supervisor socket accepts.
+
+        Raises:
+            MissingTool: something the engine needs is not there.
+            BootFailed: the device did not come up; the message ends with its log.
+        """
+
+    def attach(self, record: Mapping[str, Any]) -> Machine:
+        """The machine another process started, from its :meth:`Machine.record`."""
+
+
+def engine_named(name: str) -> Engine:
+    """The engine called ``name``: ``user``, ``docker`` or ``host``."""
+    from harness.errors import OptionError
+
+    if name == "user":
+        from harness.engines.user import UserEngine
+
+        return UserEngine()
+    if name == "docker":
+        from harness.engines.docker import DockerEngine
+
+        return DockerEngine()
+    if name == "host":
+        from harness.engines.host import HostEngine
+
+        return HostEngine()
+    raise OptionError(
+        f"there is no engine called {name!r}", next_step=f"use one of: {', '.join(ENGINE_NAMES)}"
+    )
+
+
+#: In the order ``--engine=auto`` tries them: cheapest to start first.
+ENGINE_NAMES: tuple[str, ...] = ("user", "docker", "host")
