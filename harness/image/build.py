@@ -1,0 +1,266 @@
+"""Put images and layers together, once each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness.cache import cache_dir, explained, locked, remove_tree, staged
+from harness.errors import EdgeError, ImageBuildFailed, UserError
+from harness.image import apt, recipe, wheels
+from harness.image.tools import host_arch, loader_argv
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A device's root filesystem in the cache; treat ``root`` as read-only."""
+
+    key: str
+    arch: str
+    """Debian architecture: arm64, armhf, armel or amd64."""
+    suite: str
+    path: Path
+    lock: dict[str, Any]
+
+    @property
+    def root(self) -> Path:
+        return self.path / "root"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every part's name, version and hash."""
+        return _digest(self.lock)
+
+    @property
+    def python(self) -> str:
+        """The device's Python, as a path inside the device."""
+        return f"/usr/bin/python{recipe.PYTHON[self.suite]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Wheels for one kind of image; the device sees them at ``/opt/edge/layers/KEY/site``."""
+
+    key: str
+    path: Path
+    requirements: tuple[str, ...]
+    lock: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return _digest(self.lock)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def layers_dir() -> Path:
+    """The folder that devices see at ``/opt/edge/layers``."""
+    path = cache_dir() / "layers"
+    with explained(path):
+        path.mkdir(exist_ok=True)
+    return path
+
+
+def ensure_image(arch: str, suite: str, progress: Progress | None = None) -> Image:
+    """The image for ``arch`` and ``suite``, built if it is not in the cache.
+
+    Raises:
+        ImageBuildFailed: packages could not be fetched or unpacked.
+        CacheError: the cache is full or read-only.
+    """
+    packages = recipe.packages(arch, suite)
+    key = f"{suite}-{arch}-{_digest([recipe.VERSION, packages, arch, suite])[:12]}"
+    final = cache_dir() / "images" / key
+    if not (final / "lock.json").exists():
+        with locked(f"image-{key}"):
+            if not (final / "lock.json").exists():
+                _build_image(final, arch, suite, packages, progress)
+    return _image_at(final)
+
+
+def _image_at(path: Path) -> Image:
+    lock = json.loads((path / "lock.json").read_text())
+    with explained(path):
+        os.utime(path / "lock.json")  # gc goes by last use
+    return Image(key=path.name, arch=lock["arch"], suite=lock["suite"], path=path, lock=lock)
+
+
+def _build_image(
+    final: Path, arch: str, suite: str, packages: Sequence[str], progress: Progress | None
+) -> None:
+    say = progress or (lambda _message: None)
+    started = time.monotonic()
+    say(f"building image {final.name}: downloading Debian packages")
+    with staged(final) as folder:
+        debs = apt.download(arch, suite, packages, folder / "debs")
+        say(f"building image {final.name}: unpacking {len(debs)} packages")
+        root = folder / "root"
+        root.mkdir()
+        lock = apt.unpack(debs, root)
+        shutil.rmtree(folder / "debs")
+        recipe.finish(root, arch, suite)
+        say(f"building image {final.name}: compiling Python modules")
+        if arch == host_arch():
+            compile_python(root, arch, suite, [root / "usr/lib"])
+        else:
+            native = ensure_image(host_arch(), suite, progress)
+            compile_python(native.root, native.arch, suite, [root / "usr/lib"])
+        (folder / "lock.json").write_text(
+            json.dumps(
+                {"arch": arch, "suite": suite, "recipe": recipe.VERSION, "packages": lock},
+                indent=1,
+            )
+        )
+    say(f"built image {final.name} in {time.monotonic() - started:.0f} s")
+
+
+def native_python(root: Path, arch: str, suite: str) -> list[str]:
+    """How to start the Python of a ``root`` of this host's own architecture."""
+    return [*loader_argv(root, arch), str(root / f"usr/bin/python{recipe.PYTHON[suite]}")]
+
+
+def compile_python(root: Path, arch: str, suite: str, folders: Sequence[Path]) -> None:
+    """Compile modules with the very Python version that will run them.
+
+    Unchecked hashes: the device never compares time stamps, which archives do not keep.
+    """
+    subprocess.run(
+        [
+            *native_python(root, arch, suite),
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "0",
+            "--invalidation-mode",
+            "unchecked-hash",
+            *map(str, folders),
+        ],
+        env={"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        check=False,  # some packages carry files for other Python versions
+    )
+
+
+def ensure_layer(
+    image: Image, requirements: Sequence[str], progress: Progress | None = None
+) -> Layer:
+    """The wheels of ``requirements`` for ``image``, fetched if they are not in the cache.
+
+    Raises:
+        ImageBuildFailed: no such wheel for this architecture and Python.
+    """
+    wanted = wheels.normalised(requirements)
+    key = _digest([wheels.VERSION, image.arch, image.suite, wanted])[:16]
+    final = layers_dir() / key
+    if not (final / "lock.json").exists():
+        with locked(f"layer-{key}"):
+            if not (final / "lock.json").exists():
+                if progress:
+                    progress(f"fetching {', '.join(wanted)} for {image.arch}")
+                with staged(final) as folder:
+                    lock = wheels.install(wanted, image.arch, image.suite, folder / "site")
+                    native = ensure_image(host_arch(), image.suite, progress)
+                    compile_python(native.root, native.arch, image.suite, [folder / "site"])
+                    (folder / "lock.json").write_text(
+                        json.dumps(
+                            {"arch": image.arch, "requirements": wanted, "wheels": lock}, indent=1
+                        )
+                    )
+    lock = json.loads((final / "lock.json").read_text())
+    os.utime(final / "lock.json")
+    return Layer(key=key, path=final, requirements=tuple(wanted), lock=lock)
+
+
+def agent_dir() -> Path:
+    """The agent as one folder, as the device sees it at ``/opt/edge/agent``; named by content."""
+    package = Path(str(resources.files("harness")))
+    files = {"wire.py": package / "wire.py"}
+    for path in sorted((package / "agent").rglob("*.py")):
+        files[str(path.relative_to(package / "agent"))] = path
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    digest = hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:16]
+    final = cache_dir() / "agents" / digest
+    if not final.exists():
+        with locked(f"agent-{digest}"):
+            if not final.exists():
+                with staged(final) as folder:
+                    for name, data in contents.items():
+                        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                        (folder / name).write_bytes(data)
+    return final
+
+
+def list_images() -> list[dict[str, Any]]:
+    """Images and layers in the cache: ``key``, ``kind``, ``size_mib``, ``used`` (POSIX time)."""
+    found = []
+    for kind, folder in (("image", "images"), ("layer", "layers")):
+        for lock in sorted((cache_dir() / folder).glob("*/lock.json")):
+            size = sum(
+                p.lstat().st_size for p in lock.parent.rglob("*") if not p.is_symlink()
+            )
+            content = json.loads(lock.read_text())
+            found.append(
+                {
+                    "key": lock.parent.name,
+                    "kind": kind,
+                    "arch": content["arch"],
+                    "content": ", ".join(content.get("requirements", []))
+                    or f"{len(content['packages'])} Debian packages",
+                    "size_mib": size / 2**20,
+                    "used": lock.stat().st_mtime,
+                    "path": lock.parent,
+                }
+            )
+    return found
+
+
+def remove(key: str) -> None:
+    """Delete one image or layer from the cache.
+
+    Raises:
+        UserError: nothing of that name is there.
+    """
+    for folder in ("images", "layers"):
+        path = cache_dir() / folder / key
+        if path.parent == cache_dir() / folder and (path / "lock.json").exists():
+            with locked(f"{folder[:-1]}-{key}"):
+                remove_tree(path)
+            return
+    names = [entry["key"] for entry in list_images()]
+    raise UserError(
+        f"there is no image or layer {key!r} in the cache",
+        next_step=f"choose one of: {', '.join(names) or '(none)'}",
+    )
+
+
+def gc(*, unused_days: float = 30.0) -> list[str]:
+    """Delete what has not been used for ``unused_days``, and remains of builds that died."""
+    removed = []
+    horizon = time.time() - unused_days * 86400
+    for entry in list_images():
+        if entry["used"] < horizon:
+            remove(entry["key"])
+            removed.append(str(entry["key"]))
+    for folder in ("images", "layers", "tools", "agents"):
+        for stale in (cache_dir() / folder).glob(".building-*"):
+            if stale.stat().st_mtime < time.time() - 3600:
+                remove_tree(stale)
+                removed.append(stale.name)
+    return removed
+
+
+__all__ = ["EdgeError", "Image", "ImageBuildFailed", "Layer"]
