@@ -4,10 +4,12 @@ import os
 import platform
 import re
 import resource
+import shutil
 import socket
 import struct
 import subprocess
 import sys
+import time
 import traceback
 
 HWCAP, HWCAP2 = 16, 26
@@ -40,6 +42,18 @@ def guarded(work):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def confine(cpus):
+    """Use no more of the host's processors than the board has, and leave core dumps."""
+    if cpus and hasattr(os, "sched_getaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        if len(allowed) > cpus:
+            # Not always the first ones: several devices may run side by side.
+            first = os.getppid() % len(allowed)
+            os.sched_setaffinity(0, [allowed[(first + n) % len(allowed)] for n in range(cpus)])
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
 
 def status_fields(status, usage):
@@ -141,9 +155,13 @@ def program(argv, env):
     if not prefix:
         return argv
     path = argv[0]
+    # Without namespaces the device's files stand below a folder of the host.
+    root = os.environ.get("EDGE_EXEC_ROOT", "")
+    if root and path.startswith("/") and os.path.exists(root + path):
+        path = root + path
     if "/" not in path:
         for folder in env.get("PATH", os.defpath).split(":"):
-            candidate = os.path.join(folder, path)
+            candidate = os.path.join(root + folder, path)
             if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
                 path = candidate
                 break
@@ -164,22 +182,19 @@ def program(argv, env):
 def execute(stream, header, payload):
     """Run one program to its end and send back how it ended and what it wrote."""
     env = dict(os.environ)
-    for name in ("EDGE_EXEC_PREFIX",):
-        env.pop(name, None)
+    for name in [name for name in env if name.startswith("EDGE_EXEC_")]:
+        del env[name]
     env.update(header.get("env") or {})
     timeout_s = header.get("timeout_s")
-    core_kib = header.get("core_kib", 0)
-
-    def before():
-        if core_kib:
-            resource.setrlimit(resource.RLIMIT_CORE, (core_kib * 1024, resource.RLIM_INFINITY))
-
+    home = os.getcwd()
+    cwd = header.get("cwd") or "/tmp"
+    started = time.time() - 1
     try:
         argv = program(list(header["argv"]), env)
         process = subprocess.Popen(
             argv,
             env=env,
-            cwd=header.get("cwd") or "/tmp",
+            cwd=cwd,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -196,6 +211,7 @@ def execute(stream, header, payload):
         os.killpg(process.pid, 9)
         out, err = process.communicate()
     code = process.returncode
+    core = collect_core(cwd, home, started) if code else None
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     stream.send(
         {
@@ -203,12 +219,34 @@ def execute(stream, header, payload):
             "code": None if code < 0 else code,
             "signal": -code if code < 0 else None,
             "timed_out": timed_out,
+            "pid": process.pid,
+            "core": core,
             "peak_rss_kib": usage.ru_maxrss,
             "stdout_bytes": len(out),
         },
         out,
         err,
     )
+
+
+def collect_core(cwd, home, started):
+    """Bring the core dump of a process that died in ``cwd`` to where the harness can read it."""
+    found = []
+    for name in os.listdir(cwd):
+        path = os.path.join(cwd, name)
+        if name.endswith(".core") or name == "core" or name.startswith("core."):
+            try:
+                written = os.stat(path).st_mtime
+            except OSError:
+                continue
+            if written >= started:
+                found.append((written, path, name))
+    if not found:
+        return None
+    _, path, name = max(found)
+    if os.path.abspath(cwd) != os.path.abspath(home):
+        shutil.move(path, os.path.join(home, name))
+    return name
 
 
 def try_connect(stream, header):

@@ -23,16 +23,17 @@ class Supervisor:
         self.pending = []
         self.streams = {}
         self.selector = selectors.DefaultSelector()
-        self.listener = inside.listen(os.path.join(options.run_dir, "agent.sock.new"))
+        # Names are relative from here on: the path of a Unix socket may have 107 bytes at most.
+        # Core dumps of workers land here too, where the harness can read them.
+        os.chdir(options.run_dir)
+        self.linger_s = 60.0  # until the first client has come
+        self.listener = inside.listen("agent.sock.new")
 
     def start(self):
         for spec in self.options.warm:
             self.warm(spec)
         # Renamed only now: the socket's appearance is the sign that the device is up.
-        os.rename(
-            os.path.join(self.options.run_dir, "agent.sock.new"),
-            os.path.join(self.options.run_dir, "agent.sock"),
-        )
+        os.rename("agent.sock.new", "agent.sock")
         self.selector.register(self.listener, selectors.EVENT_READ, None)
 
     def warm(self, spec):
@@ -42,7 +43,7 @@ class Supervisor:
         if known is not None and known not in self.statuses:
             return known
         layer, _, runtime = spec.partition(":")
-        path = self.path_of(spec)
+        path = inside.socket_name(spec)
         for stale in (path, path + ".new"):
             if os.path.exists(stale):
                 os.unlink(stale)
@@ -52,9 +53,6 @@ class Supervisor:
             inside.guarded(lambda: parent.serve(path, layer, runtime))
         self.parents[spec] = pid
         return pid
-
-    def path_of(self, spec):
-        return os.path.join(self.options.run_dir, inside.socket_name(spec))
 
     def let_go(self):
         """In a forked child: close what belongs to the supervisor."""
@@ -83,12 +81,12 @@ class Supervisor:
             self.pending = [item for item in self.pending if not self.settled(*item)]
             if self.streams:
                 idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > self.options.linger_s:
+            elif time.monotonic() - idle_since > self.linger_s:
                 return
 
     def settled(self, stream, spec, pid):
         """Whether a client waiting for a warm parent could be answered."""
-        if os.path.exists(self.path_of(spec)):
+        if os.path.exists(inside.socket_name(spec)):
             answer = {"ok": True, "socket": inside.socket_name(spec)}
         elif pid in self.statuses:
             answer = {"ok": False, "kind": "died", "pid": pid, **self.statuses[pid]}
@@ -102,6 +100,7 @@ class Supervisor:
 
     def accept(self):
         sock, _ = self.listener.accept()
+        self.linger_s = self.options.linger_s
         stream = wire.Stream(sock)
         self.streams[sock.fileno()] = stream
         self.selector.register(sock, selectors.EVENT_READ, stream)
@@ -130,9 +129,9 @@ class Supervisor:
                 self.pending.append((stream, spec, self.warm(spec)))
             elif operation == "exec":
                 # Forked so that a long program does not keep other workers waiting.
-                self.fork_answer(stream, lambda: inside.execute(stream, header, payload))
+                self.fork_answer(lambda: inside.execute(stream, header, payload))
             elif operation == "connect":
-                self.fork_answer(stream, lambda: inside.try_connect(stream, header))
+                self.fork_answer(lambda: inside.try_connect(stream, header))
             elif operation == "stop":
                 stream.send({"ok": True})
                 raise SystemExit(0)
@@ -154,8 +153,11 @@ def main():
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--warm", action="append", default=[])
     parser.add_argument("--linger-s", type=float, default=20.0)
+    parser.add_argument("--cpus", type=int, default=0)
     options = parser.parse_args()
+    # The sockets must open for the harness's user, whoever the agent runs as.
     os.umask(0)
+    inside.confine(options.cpus)
     supervisor = Supervisor(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     supervisor.start()

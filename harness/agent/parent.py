@@ -12,7 +12,7 @@ import wire
 
 def serve(path, layer, runtime):
     if layer:
-        sys.path.insert(0, f"/opt/edge/layers/{layer}/site")
+        sys.path.insert(0, os.path.join(os.environ["EDGE_LAYERS"], layer, "site"))
     started = time.monotonic()
     module = importlib.import_module(f"runtimes.{runtime}")
     facts = module.warm()
@@ -35,6 +35,8 @@ def serve(path, layer, runtime):
             stream.close()
             continue
         if header.get("op") == "end":
+            if header.get("kill") and header["pid"] in workers:
+                os.kill(header["pid"], 9)
             answer_end(stream, header["pid"], workers, statuses)
             continue
         pid = os.fork()

@@ -104,6 +104,9 @@ class Engine(Protocol):
 
     name: str
 
+    def image_arch(self, profile: Profile) -> str:
+        """Debian architecture of the image this engine runs ``profile`` on."""
+
     def probe(self, profile: Profile) -> Availability:
         """Can this engine run here? Cheap, starts nothing, changes nothing."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import cache_dir, explained, locked, remove_tree, staged
-from harness.errors import EdgeError, ImageBuildFailed, UserError
+from harness.errors import UserError
 from harness.image import apt, recipe, wheels
 from harness.image.tools import host_arch, loader_argv
 
@@ -262,5 +262,3 @@ def gc(*, unused_days: float = 30.0) -> list[str]:
                 removed.append(stale.name)
     return removed
 
-
-__all__ = ["EdgeError", "Image", "ImageBuildFailed", "Layer"]

@@ -35,7 +35,8 @@ class Packer:
             if len(self.heads) < 64:
                 self.heads[key] = head
         views = [
-            memoryview(a if a.flags.c_contiguous else np.ascontiguousarray(a)).cast("B")
+            # As bytes by numpy: memoryview cannot cast complex numbers.
+            np.ascontiguousarray(a).reshape(-1).view(np.uint8).data
             for a in arrays
             if a.nbytes
         ]

@@ -1,0 +1,760 @@
+"""A running profile: start it, share it, run models and programs on it, end it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from harness import wire
+from harness.choose import choose_engine
+from harness.deaths import Deaths
+from harness.engines import Availability, Engine, Limits, Machine, StartSpec
+from harness.engines.launch import boot_failed, tail
+from harness.errors import (
+    BootFailed,
+    DeviceTimeout,
+    EdgeError,
+    InputError,
+    MissingCapability,
+    OptionError,
+    OutOfMemory,
+    RuntimeFailed,
+)
+from harness.lease import Lease, sweep
+from harness.models import KERNELS, read_model, runtime_requirement
+
+if TYPE_CHECKING:
+    from harness.image import Image, Layer
+    from harness.profile import Profile
+    from harness.session import Session
+
+Progress = Callable[[str], None]
+#: An emulated import of a large runtime, cold, on a busy machine: 24 s were seen.
+WARM_TIMEOUT_S = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something a person should see at the end of a run."""
+
+    kind: str
+    """``crash``, ``warning`` or ``note``."""
+    device: str
+    text: str
+    command: str = ""
+    """A command to paste, where one helps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceInfo:
+    """What the agent saw from inside the device."""
+
+    machine: str
+    bits: int
+    kernel: str
+    os: str
+    python: str
+    features: tuple[str, ...]
+    """CPU features by their names in /proc/cpuinfo."""
+    hwcap: int
+    hwcap2: int
+    page_size_kib: int
+    cpu_count: int
+    memory_mib: int
+    interfaces: tuple[str, ...]
+    hostname: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a program on the device ended."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    """As :class:`subprocess.CompletedProcess` has it: ``-N`` when signal N ended it."""
+    signal: int | None
+    stdout: str
+    stderr: str
+    peak_rss_mib: float
+    diagnosis: Any = None
+    """A :class:`harness.diagnose.Diagnosis` where the program crashed, else None."""
+    error: EdgeError | None = field(default=None, repr=False)
+
+    def check(self) -> RunResult:
+        """This result, if the program ended with status 0.
+
+        Raises:
+            DeviceFailed: of the class that fits how it ended.
+        """
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+class Device:
+    """A running device; made by :func:`open_device`, a context manager.
+
+    Not shared between threads; several processes may share the machine behind it.
+    """
+
+    def __init__(
+        self,
+        *,
+        profile: Profile,
+        engine: Engine,
+        availability: Availability,
+        image: Image,
+        lease: Lease,
+        limits: Limits,
+        progress: Progress | None,
+        profiles: Sequence[Profile],
+    ) -> None:
+        self.profile = profile
+        self.availability = availability
+        self.findings: list[Finding] = []
+        self._engine = engine
+        self._image = image
+        self._lease = lease
+        self._limits = limits
+        self._progress = progress
+        self._control: wire.Stream | None = None
+        self._lock = threading.RLock()
+        self._warmed: dict[str, str] = {}
+        self._layers: dict[str, Layer] = {}
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._last_log = ""
+        self._oom_kills = 0
+        self._machine = self._enter()
+        self._finalizer = weakref.finalize(self, _release, lease, os.getpid())
+        self._deaths = Deaths(profile=profile, image=image, state_dir=lease.state_dir, profiles=profiles)
+        try:
+            self._attach()
+            self.info = self._inspect()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- who it is ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.profile.name
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that runs it."""
+        return self.availability.engine
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What this device can prove; see :data:`harness.engines.CAPABILITIES`."""
+        return self.availability.capabilities
+
+    def header(self) -> str:
+        """One line that says what runs and how."""
+        return (
+            f"{self.name}: {self.profile.title}, {self.profile.cpu.cores}× "
+            f"{self.profile.cpu.core}, {self.profile.memory.ram_mib} MiB; engine {self.engine} "
+            f"({self.availability.reason})"
+        )
+
+    def describe(self) -> dict[str, str]:
+        """Facts for reports: device, engine, versions and hashes."""
+        facts = {
+            "device": self.name,
+            "board": self.profile.title,
+            "engine": self.engine,
+            "engine_detail": self.availability.reason,
+            "image": self._image.key,
+            "image_sha256": self._image.digest,
+            "os": self.info.os,
+            "kernel": self.info.kernel,
+            "python": self.info.python,
+            "cpu_features": " ".join(self.info.features),
+            "page_size_kib": str(self.info.page_size_kib),
+            "cpu_count": str(self.info.cpu_count),
+        }
+        for requirement, layer in self._layers.items():
+            versions = ", ".join(f"{w['name']} {w['version']}" for w in layer.lock["wheels"])
+            facts[f"layer {requirement}"] = f"{versions} (sha256 {layer.digest[:16]})"
+        return facts
+
+    # -- models ------------------------------------------------------------------------------
+
+    def load(
+        self,
+        model: str | Path,
+        *,
+        runtime: str | None = None,
+        threads: int = 1,
+        kernels: str = "xnnpack",
+        preserve_all_tensors: bool = False,
+        timeout_s: float = 300.0,
+    ) -> Session:
+        """Load ``model`` into a fresh worker on the device.
+
+        Args:
+            model: a ``.tflite`` or ``.onnx`` file on the host.
+            runtime: ``tflite``, ``litert``, ``onnx``, or a pinned distribution such as
+                ``onnxruntime==1.21.0``. Default: the profile's for the file's format.
+            threads: threads of the runtime, at most the board's cores.
+            kernels: of TFLite: ``xnnpack`` (the default delegate), ``builtin`` (optimised
+                kernels without delegate) or ``reference``.
+            preserve_all_tensors: keep intermediate tensors readable.
+            timeout_s: for loading and for each run, in seconds of wall time.
+
+        Raises:
+            ModelError: the file is missing, damaged or of another format.
+            UnsupportedModel: the runtime cannot execute it.
+            OptionError: an argument is wrong.
+            ImageBuildFailed: the runtime has no wheel for the device.
+            DeviceFailed: the runtime or the model crashed on the device.
+        """
+        from harness.session import Session
+
+        file = read_model(model)
+        if kernels not in KERNELS:
+            raise OptionError(
+                f"there are no kernels {kernels!r}", next_step=f"use one of: {', '.join(KERNELS)}"
+            )
+        if not 1 <= threads <= self.profile.cpu.cores:
+            raise OptionError(
+                f"threads={threads!r}, but {self.name} has {self.profile.cpu.cores} core(s)",
+                next_step=f"use 1 to {self.profile.cpu.cores}",
+            )
+        if timeout_s <= 0:
+            raise OptionError(f"timeout_s={timeout_s!r} is not positive", next_step="use seconds")
+        module, spec = self._runtime(runtime or self.profile.runtime_for(file.format), file.format)
+        request = {"threads": threads, "preserve_all_tensors": preserve_all_tensors}
+        if module in ("tflite", "litert"):
+            request["kernels"] = kernels
+        session = Session(self, file, spec, request, timeout_s)
+        self._sessions.add(session)
+        return session
+
+    def _runtime(self, asked: str, model_format: str) -> tuple[str, str]:
+        module, requirement = runtime_requirement(asked, self.profile.runtime_defaults())
+        if (module == "onnx") != (model_format == "onnx"):
+            raise OptionError(
+                f"runtime {asked!r} cannot run a {model_format} model",
+                next_step="leave runtime out, or name one for this format",
+            )
+        return module, f"{self._layer((requirement,)).key}:{module}"
+
+    def _layer(self, requirements: Sequence[str]) -> Layer:
+        from harness.image import ensure_layer
+
+        label = " ".join(requirements)
+        if label not in self._layers:
+            self._layers[label] = ensure_layer(self._image, requirements, self._progress)
+        return self._layers[label]
+
+    def _warm(self, spec: str) -> str:
+        """The socket of the warm parent for ``spec``; imports the runtime if need be."""
+        self._revive()
+        known = self._warmed.get(spec)
+        if known is not None:
+            return known
+        answer, _ = self._ask({"op": "warm", "spec": spec}, timeout_s=WARM_TIMEOUT_S)
+        if not answer["ok"]:
+            wheels = self._named_layer(spec)
+            raise self._death(answer, f"importing {wheels}")
+        self._warmed[spec] = answer["socket"]
+        return str(answer["socket"])
+
+    def _named_layer(self, spec: str) -> str:
+        key = spec.partition(":")[0]
+        for label, layer in self._layers.items():
+            if layer.key == key:
+                return label
+        return spec
+
+    # -- programs ----------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        input: bytes | str = b"",
+        timeout_s: float = 120.0,
+        requirements: Sequence[str] = (),
+    ) -> RunResult:
+        """Run a program on the device to its end.
+
+        Args:
+            argv: the program and its arguments; paths are the device's.
+            env: additions to the device's environment.
+            cwd: working folder in the device (default ``/tmp``).
+            input: what the program reads from standard input.
+            timeout_s: wall time after which it is ended.
+            requirements: wheels to have on its ``PYTHONPATH``, as pip takes them.
+
+        Returns:
+            How it ended, with a diagnosis where it crashed. A crash is a result here, not an
+            exception; :meth:`RunResult.check` raises it.
+
+        Raises:
+            InputError: there is no such program on the device.
+            DeviceTimeout: it was not done in time.
+        """
+        if isinstance(argv, str) or not argv:
+            raise OptionError(
+                f"argv is {argv!r}", next_step="pass a list such as ['python3', 'app.py']"
+            )
+        words = [str(word) for word in argv]
+        extra = dict(env or {})
+        if requirements:
+            site = f"{self._layers_path()}/{self._layer(tuple(requirements)).key}/site"
+            extra["PYTHONPATH"] = ":".join(filter(None, (site, extra.get("PYTHONPATH", ""))))
+        data = input.encode() if isinstance(input, str) else input
+        header = {"op": "exec", "argv": words, "env": extra, "cwd": cwd, "timeout_s": timeout_s}
+        self._revive()
+        stream = self._connect("agent", timeout_s=timeout_s + 30)
+        try:
+            stream.send(header, data)
+            answer, payload = stream.receive()
+        except TimeoutError:
+            raise DeviceTimeout(
+                f"{self.name} did not say how {words!r} ended\n{self._log_tail()}",
+                next_step="look at device.log()",
+            ) from None
+        except (wire.WireError, OSError):
+            raise self._machine_death(f"running {words!r}") from None
+        finally:
+            stream.close()
+        return self._result(words, answer, payload, timeout_s)
+
+    def _result(
+        self, words: list[str], answer: Mapping[str, Any], payload: bytes, timeout_s: float
+    ) -> RunResult:
+        if not answer["ok"]:
+            raise InputError(
+                f"{words[0]!r} cannot be started on {self.name}: {answer['error']}",
+                next_step="name a program of the device's image; packages can be given as "
+                "requirements=[…]",
+            )
+        split = answer["stdout_bytes"]
+        out = payload[:split].decode(errors="replace")
+        err = payload[split:].decode(errors="replace")
+        if answer["timed_out"]:
+            raise DeviceTimeout(
+                f"{words!r} was not done after {timeout_s:g} s on {self.name} and was ended; its "
+                f"last words:\n{tail(out + err)}",
+                next_step="raise timeout_s (emulation is 10 to 100 times slower than the board)",
+                details={"stdout": out, "stderr": err},
+            )
+        number = answer["signal"]
+        code = -number if number else answer["code"]
+        error: EdgeError | None = None
+        diagnosis = None
+        if code:
+            oom = self._new_oom_kills() > 0
+            error, diagnosis = self._deaths.explain(
+                answer,
+                f"running {words!r}",
+                device=self.name,
+                log=err,
+                memory=self._memory_events() if oom else None,
+            )
+            if diagnosis is not None:
+                self._report(error)
+        return RunResult(
+            argv=tuple(words),
+            returncode=code,
+            signal=number,
+            stdout=out,
+            stderr=err,
+            peak_rss_mib=answer["peak_rss_kib"] / 1024,
+            diagnosis=diagnosis,
+            error=error,
+        )
+
+    def _layers_path(self) -> str:
+        from harness.engines.launch import LAYERS_DIR
+        from harness.image import layers_dir
+
+        return LAYERS_DIR if "rootfs" in self.capabilities or self.engine == "host" else str(layers_dir())
+
+    # -- network and limits ------------------------------------------------------------------
+
+    def can_connect(self, host: str, port: int, *, timeout_s: float = 2.0) -> bool:
+        """Whether a program on the device can open a TCP connection to ``host``.
+
+        Raises:
+            MissingCapability: the engine cannot cut the network, so the answer would be the
+                host's.
+        """
+        self.require("offline")
+        header = {"op": "connect", "host": host, "port": port, "timeout_s": timeout_s}
+        self._revive()
+        stream = self._connect("agent", timeout_s=timeout_s + 30)
+        try:
+            stream.send(header)
+            answer, _ = stream.receive()
+        except (wire.WireError, OSError) as error:
+            raise self._machine_death(f"connecting to {host}:{port}") from error
+        finally:
+            stream.close()
+        return bool(answer["connected"])
+
+    def require(self, *needs: str) -> None:
+        """Raise :class:`MissingCapability` unless the device has every capability in ``needs``."""
+        missing = [need for need in needs if need not in self.capabilities]
+        if missing:
+            raise MissingCapability(
+                f"{self.name} on the {self.engine} engine cannot prove {', '.join(missing)} "
+                f"({self.availability.reason})",
+                next_step="mark the test with needs={…} so that an engine that can is chosen; "
+                + (self.availability.fix or "edge-harness doctor shows what is missing"),
+            )
+
+    @property
+    def egress(self) -> list[Any]:
+        """Connections the device tried to open.
+
+        Raises:
+            MissingCapability: always, with the engines of this version: they cut the network,
+                but cannot list what was tried. An empty list would be a lie.
+        """
+        raise MissingCapability(
+            f"the {self.engine} engine cuts the network of {self.name} but cannot list what was "
+            "tried",
+            next_step="assert not device.can_connect(host, port), or that the program copes",
+        )
+
+    def limit(self, *, memory_mib: int | None = None, cpus: float | None = None) -> None:
+        """Change limits of the running device.
+
+        Raises:
+            MissingCapability: the engine has no such limit.
+        """
+        self._machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
+
+    # -- log and life ------------------------------------------------------------------------
+
+    def log(self) -> str:
+        """All that the device, its agent and its emulator wrote."""
+        return self._machine.log() if self._finalizer.alive else self._last_log
+
+    def _log_tail(self) -> str:
+        text = tail(self.log())
+        return f"--- log of {self.name} ---\n{text}\n---" if text else f"(the log of {self.name} is empty)"
+
+    def restart(self) -> None:
+        """Bring the device up anew, whatever state it is in."""
+        with self._lock:
+            self._drop_control()
+            with self._lease.locked():
+                self._machine.stop()
+                self._machine = self._start()
+            self._attach()
+
+    def close(self) -> None:
+        """End this process's share in the device, and the device itself if it was the last.
+        Idempotent."""
+        if not self._finalizer.alive:
+            return
+        for session in list(self._sessions):
+            session.close()
+        try:
+            self._last_log = self._machine.log()
+        except (OSError, EdgeError):
+            self._last_log = ""
+        self._drop_control()
+        self._finalizer()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Device {self.name} on {self.engine}>"
+
+    def _enter(self) -> Machine:
+        """Share the running machine of this lease, or start one."""
+        with self._lease.locked():
+            self._lease.enter()
+            try:
+                machine = self._lease.machine()
+                if machine is not None and machine.alive():
+                    return machine
+                return self._start()
+            except BaseException:
+                if self._lease.leave():
+                    self._lease.forget()
+                raise
+
+    def _start(self) -> Machine:
+        """Start the machine; the lease is locked."""
+        state_dir = self._lease.state_dir
+        for stale in (state_dir / "run").glob("*"):
+            if stale.is_socket():
+                stale.unlink()
+        # Written before anything runs, so that a sweep finds what a kill at this moment leaves.
+        self._lease.write({"engine": self.engine, "state_dir": str(state_dir)})
+        spec = StartSpec(
+            profile=self.profile, image=self._image, state_dir=state_dir, limits=self._limits
+        )
+        if self._progress:
+            self._progress(f"starting {self.name} on the {self.engine} engine")
+        machine = self._engine.start(spec)
+        self._lease.write(machine.record())
+        return machine
+
+    def _attach(self) -> None:
+        self._warmed.clear()
+        try:
+            self._control = self._connect("agent", timeout_s=30.0)
+        except OSError as error:
+            reason = self._machine.end_reason() or str(error)
+            raise boot_failed(self.name, self.engine, reason, self._machine.log()) from error
+        self._oom_kills = self._memory_events().get("oom_kills", 0)
+
+    def _revive(self) -> None:
+        """Start the machine again where it died since (an OOM kill, an earlier crash)."""
+        if not self._finalizer.alive:
+            raise InputError(
+                f"the device {self.name} is closed", next_step="open it again, or use it earlier"
+            )
+        if self._machine.alive():
+            return
+        with self._lock:
+            self._drop_control()
+            with self._lease.locked():
+                recorded = self._lease.machine()
+                if recorded is not None and recorded.alive():
+                    self._machine = recorded  # another process was quicker
+                else:
+                    self._machine.stop()
+                    self._machine = self._start()
+            self._attach()
+
+    def _drop_control(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
+
+    def _connect(self, name: str, *, timeout_s: float) -> wire.Stream:
+        sock = self._machine.connect(name, timeout_s=timeout_s)
+        sock.settimeout(timeout_s)
+        return wire.Stream(sock)
+
+    def _ask(self, header: wire.Header, *, timeout_s: float = 60.0) -> tuple[wire.Header, bytes]:
+        with self._lock:
+            assert self._control is not None
+            self._control.sock.settimeout(timeout_s)
+            try:
+                self._control.send(header)
+                return self._control.receive()
+            except TimeoutError:
+                raise DeviceTimeout(
+                    f"{self.name} did not answer {header['op']!r} within {timeout_s:g} s\n"
+                    + self._log_tail(),
+                    next_step="look at the load of this machine, then run again",
+                ) from None
+            except (wire.WireError, OSError):
+                raise self._machine_death(f"answering {header['op']!r}") from None
+
+    def _inspect(self) -> DeviceInfo:
+        """Look at the device from inside, and refuse it if it is not the profile's."""
+        answer, _ = self._ask({"op": "info"})
+        info = DeviceInfo(
+            machine=answer["machine"],
+            bits=answer["bits"],
+            kernel=answer["kernel"],
+            os=answer["os"],
+            python=answer["python"],
+            features=tuple(answer["features"]),
+            hwcap=answer["hwcap"],
+            hwcap2=answer["hwcap2"],
+            page_size_kib=answer["page_size"] // 1024,
+            cpu_count=answer["cpu_count"],
+            memory_mib=answer["memory_kib"] // 1024,
+            interfaces=tuple(answer["interfaces"]),
+            hostname=answer["hostname"],
+        )
+        if self.engine == "host":
+            return info
+        from harness.profile import hwcap_verdict
+
+        verdict = hwcap_verdict(self.profile, info.features)
+        if not verdict.ok:
+            raise BootFailed(
+                f"{self.name} came up with a CPU that is not the profile's: {verdict.message}",
+                next_step="the emulator must run with -cpu "
+                f"{self.profile.emulation.qemu_cpu}; edge-harness doctor shows its version",
+                details={"missing": verdict.missing, "unexpected": verdict.unexpected},
+            )
+        if "offline" in self.capabilities and set(info.interfaces) - {"lo"}:
+            raise BootFailed(
+                f"{self.name} should have no network, but has the interfaces {info.interfaces}",
+                next_step="please report this with the output of edge-harness doctor",
+            )
+        return info
+
+    # -- deaths ------------------------------------------------------------------------------
+
+    def _memory_events(self) -> Mapping[str, int]:
+        try:
+            return self._machine.memory_events()
+        except (OSError, EdgeError):
+            return {}
+
+    def _new_oom_kills(self) -> int:
+        now = self._memory_events().get("oom_kills", 0)
+        new, self._oom_kills = now - self._oom_kills, now
+        return new
+
+    def _end_worker(self, socket_name: str, pid: int, *, kill: bool = False) -> dict[str, Any] | None:
+        """How the worker ``pid`` ended, from its parent; None if that is gone too."""
+        try:
+            stream = self._connect(socket_name, timeout_s=20.0)
+            try:
+                stream.send({"op": "end", "pid": pid, "kill": kill})
+                answer, _ = stream.receive()
+            finally:
+                stream.close()
+        except (wire.WireError, OSError):
+            return None
+        status = answer.get("status")
+        return None if status is None else {**status, "pid": pid}
+
+    def _worker_death(self, spec: str, socket_name: str, pid: int, doing: str) -> EdgeError:
+        status = self._end_worker(socket_name, pid)
+        if status is None:
+            self._warmed.pop(spec, None)
+            deadline = time.monotonic() + 2.0
+            while self._machine.alive() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if not self._machine.alive():
+                return self._machine_death(doing)
+            status = {"signal": 9, "pid": pid}
+        return self._death(status, doing)
+
+    def _death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
+        oom = self._new_oom_kills() > 0
+        error, _ = self._deaths.explain(
+            status,
+            doing,
+            device=self.name,
+            log=self._machine.log(),
+            memory=self._memory_events() if oom else None,
+        )
+        self._report(error)
+        return error
+
+    def _machine_death(self, doing: str) -> EdgeError:
+        """The whole device went down."""
+        deadline = time.monotonic() + 2.0
+        while self._machine.alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        reason = self._machine.end_reason()
+        events = self._memory_events()
+        if events.get("oom_kills", 0) > self._oom_kills:
+            return self._out_of_memory(doing, reason)
+        error = RuntimeFailed(
+            f"{self.name} went down while {doing}: {reason or 'its agent hung up'}\n"
+            + self._log_tail(),
+            next_step="it is started again for the next test; the log above says what it saw",
+            details={"device": self.name, "reason": reason},
+        )
+        self._report(error)
+        return error
+
+    def _out_of_memory(self, doing: str, why: str) -> OutOfMemory:
+        events = self._memory_events()
+        error = self._deaths.out_of_memory(doing, events, device=self.name, why=why)
+        self._report(error)
+        return error
+
+    def _report(self, error: EdgeError) -> None:
+        self.findings.append(Finding(kind="crash", device=self.name, text=error.message))
+
+
+def _release(lease: Lease, owner: int) -> None:
+    if os.getpid() != owner:  # a forked child must not end its parent's device
+        return
+    with lease.locked():
+        if not lease.leave():
+            return
+        machine = lease.machine()
+        try:
+            if machine is not None:
+                machine.stop()
+        finally:
+            lease.forget()
+
+
+def open_device(
+    profile: Profile,
+    *,
+    engine: str = "auto",
+    needs: Iterable[str] = (),
+    share: str | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    profiles: Sequence[Profile] = (),
+) -> Device:
+    """Bring ``profile`` up.
+
+    Args:
+        profile: what the board is.
+        engine: ``auto``, ``user``, ``docker`` or ``host``.
+        needs: capabilities the device must have; see :data:`harness.engines.CAPABILITIES`.
+        share: processes that give the same string share one running device.
+        limits: instead of the profile's own memory (MiB) and CPUs.
+        progress: called with a line of text while something slow happens.
+        profiles: among which to look for one that has a missing CPU feature (default: all).
+
+    Raises:
+        MissingCapability: the engine cannot prove what ``needs`` asks for.
+        MissingTool: no engine can run here; the message has the fix.
+        ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.
+    """
+    from harness.image import ensure_image
+
+    limits = limits or Limits()
+    wanted = set(needs)
+    if limits.memory_mib is not None:
+        wanted.add("memory_limit")
+    if limits.cpus is not None:
+        wanted.add("cpu_quota")
+    chosen, availability = choose_engine(profile, engine, needs=frozenset(wanted))
+    image = ensure_image(chosen.image_arch(profile), profile.os.suite, progress)
+    key = f"{profile.name}-{chosen.name}"
+    suffix = uuid.uuid4().hex[:12]
+    if share is not None:
+        import hashlib
+
+        text = repr((share, key, limits.memory_mib, limits.cpus, profile.source_file))
+        suffix = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Device(
+        profile=profile,
+        engine=chosen,
+        availability=availability,
+        image=image,
+        lease=Lease(f"{key}-{suffix}"),
+        limits=limits,
+        progress=progress,
+        profiles=profiles,
+    )
+
+
+__all__ = ["Device", "DeviceInfo", "Finding", "RunResult", "choose_engine", "open_device", "sweep"]

@@ -1,0 +1,455 @@
+"""One model loaded in one device by one runtime."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness import wire
+from harness.errors import (
+    DeviceTimeout,
+    InputError,
+    InternalError,
+    ModelError,
+    RuntimeFailed,
+    UnsupportedModel,
+)
+from harness.models import ModelFile
+from harness.tensors import Array, Outputs, Tensor, arrange, tensor_from
+
+if TYPE_CHECKING:
+    from harness.device import Device
+
+#: Requests under way at once in run_many, and how many bytes they and their answers may have
+#: together, so that neither side ever blocks on a full socket while the other does too.
+_WINDOW = 64
+_WINDOW_BYTES = 64 << 10
+_DAMAGED = ("flatbuffer", "model identifier", "invalid_protobuf", "protobuf parsing failed")
+_UNSUPPORTED = (
+    "unresolved custom op",
+    "didn't find op",
+    "unsupported model ir",
+    "not_implemented",
+    "could not find an implementation",
+    "opset",
+    "which numpy arrays",
+    "no numpy equivalent",
+    "op builtin_code out of range",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WallTime:
+    """How long an answer took on this machine. An emulator's wall clock says nothing about the
+    board, so nothing may gate on it."""
+
+    wall_ms: float
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.wall_ms:.1f} ms ({self.source})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Resident memory of the process that holds the model, in MiB."""
+
+    peak_mib: float
+    rss_mib: float
+    source: str
+
+
+class Session:
+    """Made by :meth:`harness.device.Device.load`; a context manager.
+
+    A worker process in the device holds the model. When an input kills it, the call raises what
+    killed it and the next call starts a new worker, so that Hypothesis can shrink the input.
+    """
+
+    def __init__(
+        self, device: Device, model: ModelFile, spec: str, request: Mapping[str, Any], timeout_s: float
+    ) -> None:
+        self.device = device
+        self.model = model
+        self.timeout_s = timeout_s
+        self.inputs: tuple[Tensor, ...] = ()
+        self.outputs: tuple[Tensor, ...] = ()
+        self.facts: dict[str, Any] = {}
+        """Runtime, version, delegates and kernels, as the worker reported them."""
+        self._spec = spec
+        self._request = dict(request)
+        self._stream: wire.Stream | None = None
+        self._socket_name = ""
+        self._pid = 0
+        self._heads: dict[Any, bytes] = {}
+        self._lock = threading.RLock()
+        self._closed = False
+        self._wall_ms = 0.0
+        self._open()
+
+    # -- what the model is -------------------------------------------------------------------
+
+    @property
+    def runtime(self) -> str:
+        """Distribution and version, e.g. ``tflite-runtime 2.14.0``."""
+        return f"{self.facts['runtime']} {self.facts['version']}"
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels run, with the delegate that really is on: compare like with like."""
+        delegates = ", ".join(self.facts["delegates"]) or "no delegate"
+        return f"{self.facts['kernels']} ({delegates})"
+
+    @property
+    def signatures(self) -> dict[str, dict[str, list[str]]]:
+        """Signature names with their ``inputs`` and ``outputs``."""
+        return dict(self.facts["signatures"])
+
+    @property
+    def wall_time(self) -> WallTime:
+        """Wall time of the last :meth:`run`."""
+        native = self.device.engine == "host"
+        source = "native on this machine, not the board" if native else "emulated: not a latency"
+        return WallTime(wall_ms=self._wall_ms, source=source)
+
+    # -- running -----------------------------------------------------------------------------
+
+    def run(self, inputs: Any, *, signature: str | None = None) -> Outputs:
+        """Run the model once.
+
+        Args:
+            inputs: an array (models with one input), a list in the model's order, or
+                ``{name: array}``. Arrays must have the input's dtype; lists are converted.
+            signature: name of a signature to run; ``inputs`` is then ``{name: array}``.
+
+        Returns:
+            Arrays by output name; an integer takes them by position.
+
+        Raises:
+            InputError: dtype, shape, names or count do not fit.
+            DeviceFailed: the worker died (and how), ran out of time, or the runtime complained.
+        """
+        with self._lock:
+            started = time.perf_counter()
+            if signature is not None:
+                result = self._run_signature(signature, inputs)
+            else:
+                arrays = self._prepare(inputs)
+                self._send(arrays)
+                result = self._receive_outputs()
+            self._wall_ms = (time.perf_counter() - started) * 1e3
+            return result
+
+    def run_many(self, samples: Iterable[Any]) -> list[Outputs]:
+        """Run the model on each of ``samples``; requests are pipelined.
+
+        Raises as :meth:`run` does; ``details["example"]`` is the sample's position.
+        """
+        results: list[Outputs] = []
+        with self._lock:
+            pending: deque[int] = deque()
+            answer_bytes = sum(t.dtype.itemsize * _count(t.shape) for t in self.outputs) + 256
+            try:
+                for position, sample in enumerate(samples):
+                    arrays = self._prepare(sample, drain=lambda: self._drain(pending, results))
+                    size = sum(array.nbytes for array in arrays) + 256 + answer_bytes
+                    while pending and (len(pending) + 1) * size > _WINDOW_BYTES or len(pending) >= _WINDOW:
+                        results.append(self._receive_outputs())
+                        pending.popleft()
+                    self._send(arrays)
+                    pending.append(position)
+                self._drain(pending, results)
+            except Exception as error:
+                details = getattr(error, "details", None)
+                if details is not None:
+                    details.setdefault("example", len(results))
+                self._hang_up()
+                raise
+        return results
+
+    def _drain(self, pending: deque[int], results: list[Outputs]) -> None:
+        while pending:
+            results.append(self._receive_outputs())
+            pending.popleft()
+
+    def resize(self, shapes: Mapping[str, Iterable[int]]) -> None:
+        """Give inputs other shapes (models with free dimensions are resized by ``run`` itself).
+
+        Raises:
+            InputError: no such input.
+            RuntimeFailed: the model cannot be resized that way.
+        """
+        wanted = {name: [int(n) for n in shape] for name, shape in shapes.items()}
+        names = [tensor.name for tensor in self.inputs]
+        for name in wanted:
+            if name not in names:
+                raise InputError(
+                    f"the model has no input {name!r}", next_step=f"its inputs are: {names}"
+                )
+        with self._lock:
+            self._describe(self._ask({"op": "resize", "shapes": wanted}))
+            self._request["resize"] = wanted
+
+    def memory(self) -> MemoryUse:
+        """Resident memory of the worker now."""
+        answer = self._ask({"op": "memory"})
+        source = "native on this machine" if self.device.engine == "host" else (
+            "emulated, the translator's own memory included: not the board's figure"
+        )
+        return MemoryUse(
+            peak_mib=answer["peak_rss_kib"] / 1024, rss_mib=answer["rss_kib"] / 1024, source=source
+        )
+
+    def ping(self) -> None:
+        """One empty round trip to the worker."""
+        self._ask({"op": "ping"})
+
+    def bare_loop_s(self, inputs: Any, repeats: int) -> list[float]:
+        """Seconds of ``repeats`` invocations in a loop inside the worker, no frames around them;
+        the baseline that benchmarks measure ``run`` against."""
+        arrays = self._prepare(inputs)
+        with self._lock:
+            header = {"op": "bench", "repeats": repeats, "tensors": _described(arrays)}
+            seconds: list[float] = self._ask(header, *arrays)["seconds"]
+            return seconds
+
+    # -- the worker --------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._stream = None
+        self._socket_name = self.device._warm(self._spec)
+        stream = self.device._connect(self._socket_name, timeout_s=self.timeout_s)
+        try:
+            stream.send({"op": "load", **self._request}, self.model.content)
+            self._stream = stream
+            hello, _ = self._receive()
+            self._pid = hello["pid"]
+            self.facts.update(hello)
+            answer, _ = self._receive()
+        except wire.WireError as error:
+            raise InternalError(f"the agent's answer is not understood: {error}") from error
+        except BrokenPipeError:
+            self._died("loading the model")
+        if not answer["ok"]:
+            self._hang_up()
+            raise self._load_error(answer)
+        self._describe(answer)
+        for name, shape in self._request.get("resize", {}).items():
+            self._describe(self._ask({"op": "resize", "shapes": {name: shape}}))
+
+    def _describe(self, answer: Mapping[str, Any]) -> None:
+        self.facts.update(answer)
+        self.inputs = tuple(tensor_from(i, t) for i, t in enumerate(answer["inputs"]))
+        names: set[str] = set()
+        outputs = []
+        for index, fields in enumerate(answer["outputs"]):
+            name = fields["name"]
+            if name in names:  # TFLite does not insist on unique names
+                name = f"{name}#{index}"
+            names.add(name)
+            outputs.append(tensor_from(index, {**fields, "name": name}))
+        self.outputs = tuple(outputs)
+
+    def _load_error(self, answer: Mapping[str, Any]) -> Exception:
+        text = f"{answer['type']}: {answer['error']}" if "type" in answer else answer["error"]
+        name = str(self.model.path)
+        lower = text.lower()
+        details = {"runtime": self._spec, "device": self.device.name}
+        if answer["kind"] == "memory":
+            return self.device._out_of_memory(f"loading {name!r}", text)
+        if any(mark in lower for mark in _UNSUPPORTED):
+            return UnsupportedModel(
+                f"{self.runtime} on {self.device.name} cannot execute {name!r}: {text}",
+                next_step="convert the model for this runtime's version and operators, or choose "
+                "another version with runtime='…==VERSION'",
+                details=details,
+            )
+        if any(mark in lower for mark in _DAMAGED):
+            return ModelError(
+                f"the model file {name!r} ({len(self.model.content)} bytes) is damaged or cut "
+                f"short: {text}",
+                next_step="export or download it again and compare the size",
+                details=details,
+            )
+        return RuntimeFailed(
+            f"{self.runtime} on {self.device.name} could not load {name!r}: {text}",
+            next_step="see whether the model loads with the same runtime version elsewhere",
+            details=details,
+        )
+
+    def _prepare(self, inputs: Any, drain: Any = None) -> list[Array]:
+        if self._closed:
+            raise InputError(
+                f"the session of {str(self.model.path)!r} is closed",
+                next_step="use it inside its 'with' block, or load the model again",
+            )
+        if self._stream is None:
+            self._open()
+        arrays = arrange(inputs, self.inputs)
+        changed = {
+            tensor.name: list(array.shape)
+            for tensor, array in zip(self.inputs, arrays, strict=True)
+            if array.shape != tensor.shape
+        }
+        if changed:
+            if drain is not None:
+                drain()
+            self._describe(self._ask({"op": "resize", "shapes": changed}))
+        return arrays
+
+    def _run_signature(self, signature: str, inputs: Any) -> Outputs:
+        known = self.signatures
+        if signature not in known:
+            raise InputError(
+                f"the model has no signature {signature!r}",
+                next_step=f"its signatures are: {', '.join(map(repr, known)) or '(none)'}",
+            )
+        wanted = known[signature]["inputs"]
+        if not isinstance(inputs, Mapping) or sorted(inputs) != sorted(wanted):
+            raise InputError(
+                f"signature {signature!r} takes a dict with the inputs {wanted}",
+                next_step="pass {name: array}",
+            )
+        arrays = [np.ascontiguousarray(inputs[name]) for name in wanted]
+        if self._stream is None:
+            self._open()
+        header = {
+            "op": "run",
+            "signature": signature,
+            "names": list(wanted),
+            "tensors": _described(arrays),
+        }
+        self._transmit(wire.encode(header, sum(a.nbytes for a in arrays)), arrays)
+        return self._receive_outputs(known[signature]["outputs"])
+
+    def _send(self, arrays: list[Array]) -> None:
+        key = tuple([(array.dtype, array.shape) for array in arrays])
+        head = self._heads.get(key)
+        if head is None:
+            head = wire.encode(
+                {"op": "run", "tensors": _described(arrays)}, sum(a.nbytes for a in arrays)
+            )
+            if len(self._heads) < 64:
+                self._heads[key] = head
+        self._transmit(head, arrays)
+
+    def _transmit(self, head: bytes, arrays: list[Array]) -> None:
+        assert self._stream is not None
+        try:
+            self._stream.send_encoded(
+                # As bytes by numpy: memoryview cannot cast complex numbers.
+                head, *[array.reshape(-1).view(np.uint8).data for array in arrays if array.nbytes]
+            )
+        except TimeoutError:
+            raise self._timed_out("taking the inputs") from None
+        except OSError:
+            self._died("taking the inputs")
+
+    def _receive(self) -> tuple[wire.Header, bytes]:
+        assert self._stream is not None
+        try:
+            return self._stream.receive()
+        except TimeoutError:
+            raise self._timed_out("answering") from None
+        except (wire.WireError, OSError):
+            self._died("loading the model" if not self.inputs else "running the model")
+            raise
+
+    def _receive_outputs(self, names: list[str] | None = None) -> Outputs:
+        header, payload = self._receive()
+        if not header["ok"]:
+            raise self._run_error(header)
+        result = Outputs()
+        offset = 0
+        labels = names or [tensor.name for tensor in self.outputs]
+        for label, (dtype, shape) in zip(labels, header["tensors"], strict=True):
+            kind = np.dtype(dtype)
+            count = _count(shape)
+            # A copy: the payload is immutable, and people write into arrays.
+            result[label] = np.frombuffer(payload, kind, count, offset).reshape(shape).copy()
+            offset += count * kind.itemsize
+        return result
+
+    def _run_error(self, header: Mapping[str, Any]) -> Exception:
+        text = f"{header.get('type', 'error')}: {header['error']}"
+        if header["kind"] == "memory":
+            return self.device._out_of_memory(f"running {str(self.model.path)!r}", text)
+        return RuntimeFailed(
+            f"{self.runtime} on {self.device.name} failed: {text}",
+            next_step="look at the device's log (device.log())",
+            details={"runtime": self.runtime, "device": self.device.name},
+        )
+
+    def _ask(self, header: wire.Header, *arrays: Array) -> wire.Header:
+        with self._lock:
+            if self._stream is None:
+                self._open()
+            self._transmit(wire.encode(header, sum(a.nbytes for a in arrays)), list(arrays))
+            answer, _ = self._receive()
+        if not answer["ok"]:
+            raise self._run_error(answer)
+        return answer
+
+    def _hang_up(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _died(self, doing: str) -> None:
+        """Raise what ended the worker."""
+        self._hang_up()
+        raise self.device._worker_death(
+            self._spec, self._socket_name, self._pid, f"{doing} {str(self.model.path)!r}"
+        ) from None
+
+    def _timed_out(self, doing: str) -> DeviceTimeout:
+        self._hang_up()
+        self.device._end_worker(self._socket_name, self._pid, kill=True)
+        return DeviceTimeout(
+            f"the worker on {self.device.name} was not done {doing} after {self.timeout_s:g} s "
+            "and was ended\n" + self.device._log_tail(),
+            next_step="raise timeout_s (emulation is 10 to 100 times slower than the board), or "
+            "look for an endless loop",
+            details={"timeout_s": self.timeout_s, "device": self.device.name},
+        )
+
+    def close(self) -> None:
+        """End the worker. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._hang_up()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.model.path.name} on {self.device.name} by {self.runtime}>"
+
+
+def _described(arrays: list[Array]) -> list[list[Any]]:
+    return [[array.dtype.name, list(array.shape)] for array in arrays]
+
+
+def _count(shape: Iterable[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+__all__ = ["MemoryUse", "Session", "WallTime"]
