@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 #: together, so that neither side ever blocks on a full socket while the other does too.
 _WINDOW = 64
 _WINDOW_BYTES = 64 << 10
-_DAMAGED = ("flatbuffer", "model identifier", "invalid_protobuf", "protobuf parsing failed")
+_DAMAGED = (
+    "flatbuffer",
+    "schema version",
+    "model identifier",
+    "invalid_protobuf",
+    "protobuf parsing failed",
+)
 _UNSUPPORTED = (
     "unresolved custom op",
     "didn't find op",
@@ -74,7 +80,12 @@ class Session:
     """
 
     def __init__(
-        self, device: Device, model: ModelFile, spec: str, request: Mapping[str, Any], timeout_s: float
+        self,
+        device: Device,
+        model: ModelFile,
+        spec: str,
+        request: Mapping[str, Any],
+        timeout_s: float,
     ) -> None:
         self.device = device
         self.model = model
@@ -119,6 +130,15 @@ class Session:
         source = "native on this machine, not the board" if native else "emulated: not a latency"
         return WallTime(wall_ms=self._wall_ms, source=source)
 
+    @property
+    def requirement(self) -> str:
+        """The runtime as a pinned requirement, to load the same version elsewhere."""
+        return f"{self.facts['runtime']}=={self.facts['version']}"
+
+    def again(self) -> Session:
+        """The same model in a second, fresh worker."""
+        return Session(self.device, self.model, self._spec, self._request, self.timeout_s)
+
     # -- running -----------------------------------------------------------------------------
 
     def run(self, inputs: Any, *, signature: str | None = None) -> Outputs:
@@ -160,7 +180,11 @@ class Session:
                 for position, sample in enumerate(samples):
                     arrays = self._prepare(sample, drain=lambda: self._drain(pending, results))
                     size = sum(array.nbytes for array in arrays) + 256 + answer_bytes
-                    while pending and (len(pending) + 1) * size > _WINDOW_BYTES or len(pending) >= _WINDOW:
+                    while (
+                        (pending
+                        and (len(pending) + 1) * size > _WINDOW_BYTES)
+                        or len(pending) >= _WINDOW
+                    ):
                         results.append(self._receive_outputs())
                         pending.popleft()
                     self._send(arrays)
@@ -200,8 +224,10 @@ class Session:
     def memory(self) -> MemoryUse:
         """Resident memory of the worker now."""
         answer = self._ask({"op": "memory"})
-        source = "native on this machine" if self.device.engine == "host" else (
-            "emulated, the translator's own memory included: not the board's figure"
+        source = (
+            "native on this machine"
+            if self.device.engine == "host"
+            else ("emulated, the translator's own memory included: not the board's figure")
         )
         return MemoryUse(
             peak_mib=answer["peak_rss_kib"] / 1024, rss_mib=answer["rss_kib"] / 1024, source=source
@@ -345,7 +371,8 @@ class Session:
         try:
             self._stream.send_encoded(
                 # As bytes by numpy: memoryview cannot cast complex numbers.
-                head, *[array.reshape(-1).view(np.uint8).data for array in arrays if array.nbytes]
+                head,
+                *[array.reshape(-1).view(np.uint8).data for array in arrays if array.nbytes],
             )
         except TimeoutError:
             raise self._timed_out("taking the inputs") from None

@@ -102,7 +102,9 @@ def system_files(spec: StartSpec, dest: Path) -> dict[str, Path]:
         "SwapFree": 0,
     }
     meminfo = dest / "meminfo"
-    meminfo.write_text("".join(f"{name + ':':<16}{value:>8} kB\n" for name, value in fields.items()))
+    meminfo.write_text(
+        "".join(f"{name + ':':<16}{value:>8} kB\n" for name, value in fields.items())
+    )
     return {"/proc/meminfo": meminfo, "/sys/devices/system/cpu": cpus}
 
 

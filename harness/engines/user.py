@@ -169,13 +169,13 @@ class ProcessMachine:
 
     def stop(self) -> None:
         if self._pid and self.alive():
-            for number, patience_s in ((signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0)):
-                try:
-                    os.killpg(self._pid, number)
-                except (ProcessLookupError, PermissionError):
-                    break
-                if wait_until(lambda: not self.alive(), deadline_s=patience_s):
-                    break
+            # Nothing in the device is worth an orderly end. With the first process of its
+            # namespace the kernel ends all others in it.
+            try:
+                os.killpg(self._pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                return
+            wait_until(lambda: not self.alive(), deadline_s=5.0)
         if self._process is not None:
             try:
                 self._process.wait(timeout=5)
@@ -183,7 +183,9 @@ class ProcessMachine:
                 pass
 
 
-def start_process(argv: list[str], *, spec: StartSpec, engine: str, env: Mapping[str, str]) -> ProcessMachine:
+def start_process(
+    argv: list[str], *, spec: StartSpec, engine: str, env: Mapping[str, str]
+) -> ProcessMachine:
     """Start ``argv`` as the device and wait until its agent accepts connections.
 
     Raises:
