@@ -27,7 +27,17 @@ _CLASS: Mapping[int, type[DeviceFailed]] = {
     signal.SIGSEGV: Segfault,
     signal.SIGBUS: BusError,
 }
-_CRASHES = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS})
+_CRASHES = frozenset(
+    {
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGABRT,
+        signal.SIGFPE,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+    }
+)
 
 
 class Deaths:
@@ -55,7 +65,9 @@ class Deaths:
                 return found if found.exists() else None
         for found in (Path(str(self._image.root) + path), Path(path)):
             # The second: without namespaces the device's paths are the host's.
-            inside_tree = found.is_relative_to(self._image.root) or found.is_relative_to(layers_dir())
+            inside_tree = found.is_relative_to(self._image.root) or found.is_relative_to(
+                layers_dir()
+            )
             if inside_tree and found.exists():
                 return found
         return None
@@ -140,7 +152,8 @@ class Deaths:
             [*run.glob("*.core"), *run.glob("core*")], key=lambda path: path.stat().st_mtime
         )
         named = [path for path in cores if path.name == status.get("core")]
-        core = (named or cores or [None])[-1]
+        found = named or cores
+        core = found[-1] if found else None
         try:
             return explain_death(
                 signal=number,

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness import wire
 from harness.choose import choose_engine
 from harness.deaths import Deaths
-from harness.engines import Availability, Engine, Limits, Machine, StartSpec
-from harness.engines.launch import boot_failed, tail
+from harness.engines import Availability, Engine, Limits, StartSpec
+from harness.engines.launch import tail
 from harness.errors import (
     BootFailed,
     DeviceTimeout,
@@ -28,8 +24,10 @@ from harness.errors import (
     OutOfMemory,
     RuntimeFailed,
 )
+from harness.facts import DeviceInfo, Finding, RunResult, info_from
 from harness.lease import Lease, sweep
-from harness.models import KERNELS, read_model, runtime_requirement
+from harness.models import KERNELS, RUNTIMES, read_model, runtime_requirement
+from harness.running import Gone, Running
 
 if TYPE_CHECKING:
     from harness.image import Image, Layer
@@ -39,64 +37,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 #: An emulated import of a large runtime, cold, on a busy machine: 24 s were seen.
 WARM_TIMEOUT_S = 180.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something a person should see at the end of a run."""
-
-    kind: str
-    """``crash``, ``warning`` or ``note``."""
-    device: str
-    text: str
-    command: str = ""
-    """A command to paste, where one helps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceInfo:
-    """What the agent saw from inside the device."""
-
-    machine: str
-    bits: int
-    kernel: str
-    os: str
-    python: str
-    features: tuple[str, ...]
-    """CPU features by their names in /proc/cpuinfo."""
-    hwcap: int
-    hwcap2: int
-    page_size_kib: int
-    cpu_count: int
-    memory_mib: int
-    interfaces: tuple[str, ...]
-    hostname: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """How a program on the device ended."""
-
-    argv: tuple[str, ...]
-    returncode: int
-    """As :class:`subprocess.CompletedProcess` has it: ``-N`` when signal N ended it."""
-    signal: int | None
-    stdout: str
-    stderr: str
-    peak_rss_mib: float
-    diagnosis: Any = None
-    """A :class:`harness.diagnose.Diagnosis` where the program crashed, else None."""
-    error: EdgeError | None = field(default=None, repr=False)
-
-    def check(self) -> RunResult:
-        """This result, if the program ended with status 0.
-
-        Raises:
-            DeviceFailed: of the class that fits how it ended.
-        """
-        if self.error is not None:
-            raise self.error
-        return self
 
 
 class Device:
@@ -120,23 +60,17 @@ class Device:
         self.profile = profile
         self.availability = availability
         self.findings: list[Finding] = []
-        self._engine = engine
         self._image = image
-        self._lease = lease
-        self._limits = limits
         self._progress = progress
-        self._control: wire.Stream | None = None
-        self._lock = threading.RLock()
-        self._warmed: dict[str, str] = {}
+        self._warmed: dict[str, tuple[int, str]] = {}
         self._layers: dict[str, Layer] = {}
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._last_log = ""
-        self._oom_kills = 0
-        self._machine = self._enter()
-        self._finalizer = weakref.finalize(self, _release, lease, os.getpid())
-        self._deaths = Deaths(profile=profile, image=image, state_dir=lease.state_dir, profiles=profiles)
+        self._deaths = Deaths(
+            profile=profile, image=image, state_dir=lease.state_dir, profiles=profiles
+        )
+        spec = StartSpec(profile=profile, image=image, state_dir=lease.state_dir, limits=limits)
+        self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
         try:
-            self._attach()
             self.info = self._inspect()
         except BaseException:
             self.close()
@@ -232,8 +166,10 @@ class Device:
             )
         if timeout_s <= 0:
             raise OptionError(f"timeout_s={timeout_s!r} is not positive", next_step="use seconds")
-        module, spec = self._runtime(runtime or self.profile.runtime_for(file.format), file.format)
-        request = {"threads": threads, "preserve_all_tensors": preserve_all_tensors}
+        module, spec = self._runtime(
+            runtime or self.profile.default_runtime(file.format), file.format
+        )
+        request: dict[str, Any] = {"threads": threads, "preserve_all_tensors": preserve_all_tensors}
         if module in ("tflite", "litert"):
             request["kernels"] = kernels
         session = Session(self, file, spec, request, timeout_s)
@@ -241,7 +177,9 @@ class Device:
         return session
 
     def _runtime(self, asked: str, model_format: str) -> tuple[str, str]:
-        module, requirement = runtime_requirement(asked, self.profile.runtime_defaults())
+        module, requirement = runtime_requirement(asked, self.profile.runtimes.defaults())
+        if asked in RUNTIMES:
+            requirement = self.profile.runtime_requirement(asked)
         if (module == "onnx") != (model_format == "onnx"):
             raise OptionError(
                 f"runtime {asked!r} cannot run a {model_format} model",
@@ -259,15 +197,15 @@ class Device:
 
     def _warm(self, spec: str) -> str:
         """The socket of the warm parent for ``spec``; imports the runtime if need be."""
-        self._revive()
-        known = self._warmed.get(spec)
-        if known is not None:
-            return known
-        answer, _ = self._ask({"op": "warm", "spec": spec}, timeout_s=WARM_TIMEOUT_S)
+        self._running.revive()
+        generation, socket_name = self._warmed.get(spec, (0, ""))
+        if generation == self._running.generation:
+            return socket_name
+        answer = self._ask({"op": "warm", "spec": spec}, timeout_s=WARM_TIMEOUT_S)
         if not answer["ok"]:
             wheels = self._named_layer(spec)
             raise self._death(answer, f"importing {wheels}")
-        self._warmed[spec] = answer["socket"]
+        self._warmed[spec] = self._running.generation, answer["socket"]
         return str(answer["socket"])
 
     def _named_layer(self, spec: str) -> str:
@@ -318,14 +256,14 @@ class Device:
             extra["PYTHONPATH"] = ":".join(filter(None, (site, extra.get("PYTHONPATH", ""))))
         data = input.encode() if isinstance(input, str) else input
         header = {"op": "exec", "argv": words, "env": extra, "cwd": cwd, "timeout_s": timeout_s}
-        self._revive()
-        stream = self._connect("agent", timeout_s=timeout_s + 30)
+        self._running.revive()
+        stream = self._running.connect("agent", timeout_s=timeout_s + 30)
         try:
             stream.send(header, data)
             answer, payload = stream.receive()
         except TimeoutError:
             raise DeviceTimeout(
-                f"{self.name} did not say how {words!r} ended\n{self._log_tail()}",
+                f"{self.name} did not say how {words!r} ended\n{self._running.log_tail()}",
                 next_step="look at device.log()",
             ) from None
         except (wire.WireError, OSError):
@@ -358,13 +296,13 @@ class Device:
         error: EdgeError | None = None
         diagnosis = None
         if code:
-            oom = self._new_oom_kills() > 0
+            oom = self._running.new_oom_kills() > 0
             error, diagnosis = self._deaths.explain(
                 answer,
                 f"running {words!r}",
                 device=self.name,
                 log=err,
-                memory=self._memory_events() if oom else None,
+                memory=self._running.memory_events() if oom else None,
             )
             if diagnosis is not None:
                 self._report(error)
@@ -383,7 +321,11 @@ class Device:
         from harness.engines.launch import LAYERS_DIR
         from harness.image import layers_dir
 
-        return LAYERS_DIR if "rootfs" in self.capabilities or self.engine == "host" else str(layers_dir())
+        return (
+            LAYERS_DIR
+            if "rootfs" in self.capabilities or self.engine == "host"
+            else str(layers_dir())
+        )
 
     # -- network and limits ------------------------------------------------------------------
 
@@ -396,8 +338,8 @@ class Device:
         """
         self.require("offline")
         header = {"op": "connect", "host": host, "port": port, "timeout_s": timeout_s}
-        self._revive()
-        stream = self._connect("agent", timeout_s=timeout_s + 30)
+        self._running.revive()
+        stream = self._running.connect("agent", timeout_s=timeout_s + 30)
         try:
             stream.send(header)
             answer, _ = stream.receive()
@@ -438,40 +380,24 @@ class Device:
         Raises:
             MissingCapability: the engine has no such limit.
         """
-        self._machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
+        self._running.machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
 
     # -- log and life ------------------------------------------------------------------------
 
     def log(self) -> str:
         """All that the device, its agent and its emulator wrote."""
-        return self._machine.log() if self._finalizer.alive else self._last_log
-
-    def _log_tail(self) -> str:
-        text = tail(self.log())
-        return f"--- log of {self.name} ---\n{text}\n---" if text else f"(the log of {self.name} is empty)"
+        return self._running.log()
 
     def restart(self) -> None:
-        """Bring the device up anew, whatever state it is in."""
-        with self._lock:
-            self._drop_control()
-            with self._lease.locked():
-                self._machine.stop()
-                self._machine = self._start()
-            self._attach()
+        """Bring the device up anew, whatever state it is in. Sessions load their model again."""
+        self._running.restart()
 
     def close(self) -> None:
         """End this process's share in the device, and the device itself if it was the last.
         Idempotent."""
-        if not self._finalizer.alive:
-            return
         for session in list(self._sessions):
             session.close()
-        try:
-            self._last_log = self._machine.log()
-        except (OSError, EdgeError):
-            self._last_log = ""
-        self._drop_control()
-        self._finalizer()
+        self._running.close()
 
     def __enter__(self) -> Device:
         return self
@@ -487,109 +413,15 @@ class Device:
     def __repr__(self) -> str:
         return f"<Device {self.name} on {self.engine}>"
 
-    def _enter(self) -> Machine:
-        """Share the running machine of this lease, or start one."""
-        with self._lease.locked():
-            self._lease.enter()
-            try:
-                machine = self._lease.machine()
-                if machine is not None and machine.alive():
-                    return machine
-                return self._start()
-            except BaseException:
-                if self._lease.leave():
-                    self._lease.forget()
-                raise
-
-    def _start(self) -> Machine:
-        """Start the machine; the lease is locked."""
-        state_dir = self._lease.state_dir
-        for stale in (state_dir / "run").glob("*"):
-            if stale.is_socket():
-                stale.unlink()
-        # Written before anything runs, so that a sweep finds what a kill at this moment leaves.
-        self._lease.write({"engine": self.engine, "state_dir": str(state_dir)})
-        spec = StartSpec(
-            profile=self.profile, image=self._image, state_dir=state_dir, limits=self._limits
-        )
-        if self._progress:
-            self._progress(f"starting {self.name} on the {self.engine} engine")
-        machine = self._engine.start(spec)
-        self._lease.write(machine.record())
-        return machine
-
-    def _attach(self) -> None:
-        self._warmed.clear()
+    def _ask(self, header: wire.Header, *, timeout_s: float = 60.0) -> wire.Header:
         try:
-            self._control = self._connect("agent", timeout_s=30.0)
-        except OSError as error:
-            reason = self._machine.end_reason() or str(error)
-            raise boot_failed(self.name, self.engine, reason, self._machine.log()) from error
-        self._oom_kills = self._memory_events().get("oom_kills", 0)
-
-    def _revive(self) -> None:
-        """Start the machine again where it died since (an OOM kill, an earlier crash)."""
-        if not self._finalizer.alive:
-            raise InputError(
-                f"the device {self.name} is closed", next_step="open it again, or use it earlier"
-            )
-        if self._machine.alive():
-            return
-        with self._lock:
-            self._drop_control()
-            with self._lease.locked():
-                recorded = self._lease.machine()
-                if recorded is not None and recorded.alive():
-                    self._machine = recorded  # another process was quicker
-                else:
-                    self._machine.stop()
-                    self._machine = self._start()
-            self._attach()
-
-    def _drop_control(self) -> None:
-        control, self._control = self._control, None
-        if control is not None:
-            control.close()
-
-    def _connect(self, name: str, *, timeout_s: float) -> wire.Stream:
-        sock = self._machine.connect(name, timeout_s=timeout_s)
-        sock.settimeout(timeout_s)
-        return wire.Stream(sock)
-
-    def _ask(self, header: wire.Header, *, timeout_s: float = 60.0) -> tuple[wire.Header, bytes]:
-        with self._lock:
-            assert self._control is not None
-            self._control.sock.settimeout(timeout_s)
-            try:
-                self._control.send(header)
-                return self._control.receive()
-            except TimeoutError:
-                raise DeviceTimeout(
-                    f"{self.name} did not answer {header['op']!r} within {timeout_s:g} s\n"
-                    + self._log_tail(),
-                    next_step="look at the load of this machine, then run again",
-                ) from None
-            except (wire.WireError, OSError):
-                raise self._machine_death(f"answering {header['op']!r}") from None
+            return self._running.ask(header, timeout_s=timeout_s)
+        except Gone:
+            raise self._machine_death(f"answering {header['op']!r}") from None
 
     def _inspect(self) -> DeviceInfo:
         """Look at the device from inside, and refuse it if it is not the profile's."""
-        answer, _ = self._ask({"op": "info"})
-        info = DeviceInfo(
-            machine=answer["machine"],
-            bits=answer["bits"],
-            kernel=answer["kernel"],
-            os=answer["os"],
-            python=answer["python"],
-            features=tuple(answer["features"]),
-            hwcap=answer["hwcap"],
-            hwcap2=answer["hwcap2"],
-            page_size_kib=answer["page_size"] // 1024,
-            cpu_count=answer["cpu_count"],
-            memory_mib=answer["memory_kib"] // 1024,
-            interfaces=tuple(answer["interfaces"]),
-            hostname=answer["hostname"],
-        )
+        info = info_from(self._ask({"op": "info"}))
         if self.engine == "host":
             return info
         from harness.profile import hwcap_verdict
@@ -602,6 +434,9 @@ class Device:
                 f"{self.profile.emulation.qemu_cpu}; edge-harness doctor shows its version",
                 details={"missing": verdict.missing, "unexpected": verdict.unexpected},
             )
+        if not verdict.checked:
+            # A skipped check is not a pass: it is shown at the end of every run.
+            self.findings.append(Finding(kind="warning", device=self.name, text=verdict.message))
         if "offline" in self.capabilities and set(info.interfaces) - {"lo"}:
             raise BootFailed(
                 f"{self.name} should have no network, but has the interfaces {info.interfaces}",
@@ -611,21 +446,12 @@ class Device:
 
     # -- deaths ------------------------------------------------------------------------------
 
-    def _memory_events(self) -> Mapping[str, int]:
-        try:
-            return self._machine.memory_events()
-        except (OSError, EdgeError):
-            return {}
-
-    def _new_oom_kills(self) -> int:
-        now = self._memory_events().get("oom_kills", 0)
-        new, self._oom_kills = now - self._oom_kills, now
-        return new
-
-    def _end_worker(self, socket_name: str, pid: int, *, kill: bool = False) -> dict[str, Any] | None:
+    def _end_worker(
+        self, socket_name: str, pid: int, *, kill: bool = False
+    ) -> dict[str, Any] | None:
         """How the worker ``pid`` ended, from its parent; None if that is gone too."""
         try:
-            stream = self._connect(socket_name, timeout_s=20.0)
+            stream = self._running.connect(socket_name, timeout_s=20.0)
             try:
                 stream.send({"op": "end", "pid": pid, "kill": kill})
                 answer, _ = stream.receive()
@@ -640,38 +466,31 @@ class Device:
         status = self._end_worker(socket_name, pid)
         if status is None:
             self._warmed.pop(spec, None)
-            deadline = time.monotonic() + 2.0
-            while self._machine.alive() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if not self._machine.alive():
+            if self._running.wait_for_end():
                 return self._machine_death(doing)
             status = {"signal": 9, "pid": pid}
         return self._death(status, doing)
 
     def _death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
-        oom = self._new_oom_kills() > 0
+        oom = self._running.new_oom_kills() > 0
         error, _ = self._deaths.explain(
             status,
             doing,
             device=self.name,
-            log=self._machine.log(),
-            memory=self._memory_events() if oom else None,
+            log=self._running.log(),
+            memory=self._running.memory_events() if oom else None,
         )
         self._report(error)
         return error
 
     def _machine_death(self, doing: str) -> EdgeError:
         """The whole device went down."""
-        deadline = time.monotonic() + 2.0
-        while self._machine.alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        reason = self._machine.end_reason()
-        events = self._memory_events()
-        if events.get("oom_kills", 0) > self._oom_kills:
+        reason = self._running.wait_for_end()
+        if self._running.new_oom_kills() > 0:
             return self._out_of_memory(doing, reason)
         error = RuntimeFailed(
             f"{self.name} went down while {doing}: {reason or 'its agent hung up'}\n"
-            + self._log_tail(),
+            + self._running.log_tail(),
             next_step="it is started again for the next test; the log above says what it saw",
             details={"device": self.name, "reason": reason},
         )
@@ -679,27 +498,13 @@ class Device:
         return error
 
     def _out_of_memory(self, doing: str, why: str) -> OutOfMemory:
-        events = self._memory_events()
+        events = self._running.memory_events()
         error = self._deaths.out_of_memory(doing, events, device=self.name, why=why)
         self._report(error)
         return error
 
     def _report(self, error: EdgeError) -> None:
         self.findings.append(Finding(kind="crash", device=self.name, text=error.message))
-
-
-def _release(lease: Lease, owner: int) -> None:
-    if os.getpid() != owner:  # a forked child must not end its parent's device
-        return
-    with lease.locked():
-        if not lease.leave():
-            return
-        machine = lease.machine()
-        try:
-            if machine is not None:
-                machine.stop()
-        finally:
-            lease.forget()
 
 
 def open_device(

@@ -180,11 +180,9 @@ class Session:
                 for position, sample in enumerate(samples):
                     arrays = self._prepare(sample, drain=lambda: self._drain(pending, results))
                     size = sum(array.nbytes for array in arrays) + 256 + answer_bytes
-                    while (
-                        (pending
-                        and (len(pending) + 1) * size > _WINDOW_BYTES)
-                        or len(pending) >= _WINDOW
-                    ):
+                    while (pending and (len(pending) + 1) * size > _WINDOW_BYTES) or len(
+                        pending
+                    ) >= _WINDOW:
                         results.append(self._receive_outputs())
                         pending.popleft()
                     self._send(arrays)
@@ -251,7 +249,7 @@ class Session:
     def _open(self) -> None:
         self._stream = None
         self._socket_name = self.device._warm(self._spec)
-        stream = self.device._connect(self._socket_name, timeout_s=self.timeout_s)
+        stream = self.device._running.connect(self._socket_name, timeout_s=self.timeout_s)
         try:
             stream.send({"op": "load", **self._request}, self.model.content)
             self._stream = stream
@@ -441,7 +439,7 @@ class Session:
         self.device._end_worker(self._socket_name, self._pid, kill=True)
         return DeviceTimeout(
             f"the worker on {self.device.name} was not done {doing} after {self.timeout_s:g} s "
-            "and was ended\n" + self.device._log_tail(),
+            "and was ended\n" + self.device._running.log_tail(),
             next_step="raise timeout_s (emulation is 10 to 100 times slower than the board), or "
             "look for an endless loop",
             details={"timeout_s": self.timeout_s, "device": self.device.name},

@@ -197,7 +197,11 @@ def _converted(value: Any, tensor: Tensor) -> Array:
         )
     if tensor.dtype.kind in "iu" and natural.size:
         limits = np.iinfo(tensor.dtype)
-        if natural.dtype.kind not in "iub" or natural.min() < limits.min or natural.max() > limits.max:
+        if (
+            natural.dtype.kind not in "iub"
+            or natural.min() < limits.min
+            or natural.max() > limits.max
+        ):
             raise InputError(
                 f"input {tensor.name!r} takes {tensor.dtype.name} ({limits.min} to {limits.max}), "
                 f"but the values run from {natural.min()!r} to {natural.max()!r}",

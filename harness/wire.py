@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from typing import Any, BinaryIO
+from typing import Any
 
 PREFIX = struct.Struct("<4sIQ")
 MAGIC = b"EDG1"
@@ -41,7 +41,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._reader: BinaryIO = sock.makefile("rb", buffering=1 << 16)
+        self._reader = sock.makefile("rb", buffering=1 << 16)
         self._parsed: dict[bytes, Header] = {}
 
     def fileno(self) -> int:
@@ -94,7 +94,7 @@ class Stream:
         return header, self._read(payload_bytes)
 
     def _read(self, count: int) -> bytes:
-        data = self._reader.read(count)
+        data: bytes = self._reader.read(count)
         if len(data) != count:
             raise WireError("the stream ended inside a frame")
         return data

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from typing import Any
+
+from harness import wire
 
 HWCAP, HWCAP2 = 16, 26
 
 
-def listen(path):
+def listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if os.path.exists(path):
         os.unlink(path)
@@ -24,11 +28,11 @@ def listen(path):
     return listener
 
 
-def socket_name(spec):
+def socket_name(spec: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]", "-", spec) + ".sock"
 
 
-def guarded(work):
+def guarded(work: Callable[[], None]) -> None:
     """Run ``work`` as the whole life of a forked child."""
     code = 1
     try:
@@ -44,7 +48,7 @@ def guarded(work):
         os._exit(code)
 
 
-def confine(cpus):
+def confine(cpus: int) -> None:
     """Use no more of the host's processors than the board has, and leave core dumps."""
     if cpus and hasattr(os, "sched_getaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
@@ -56,8 +60,8 @@ def confine(cpus):
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 
 
-def status_fields(status, usage):
-    fields = {"peak_rss_kib": usage.ru_maxrss, "user_s": usage.ru_utime}
+def status_fields(status: int, usage: resource.struct_rusage) -> dict[str, Any]:
+    fields: dict[str, Any] = {"peak_rss_kib": usage.ru_maxrss, "user_s": usage.ru_utime}
     if os.WIFSIGNALED(status):
         fields["signal"] = os.WTERMSIG(status)
     else:
@@ -65,16 +69,18 @@ def status_fields(status, usage):
     return fields
 
 
-def auxiliary_vector():
+def auxiliary_vector() -> dict[int, int]:
     """{type: value} of this process, as the (emulated) kernel handed it over."""
     word = struct.calcsize("P")
     with open("/proc/self/auxv", "rb") as file:
         data = file.read()
-    pairs = struct.iter_unpack("<QQ" if word == 8 else "<II", data[: len(data) // (2 * word) * 2 * word])
+    pairs = struct.iter_unpack(
+        "<QQ" if word == 8 else "<II", data[: len(data) // (2 * word) * 2 * word]
+    )
     return dict(pairs)
 
 
-def read(path, default=""):
+def read(path: str, default: str = "") -> str:
     try:
         with open(path) as file:
             return file.read()
@@ -82,7 +88,7 @@ def read(path, default=""):
         return default
 
 
-def cpu_features():
+def cpu_features() -> list[str]:
     """The first processor's ``Features`` line (Arm) or ``flags`` line (x86)."""
     for line in read("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
@@ -91,7 +97,7 @@ def cpu_features():
     return []
 
 
-def describe():
+def describe() -> dict[str, Any]:
     vector = auxiliary_vector()
     memory = {}
     for line in read("/proc/meminfo").splitlines():
@@ -124,7 +130,7 @@ def describe():
     }
 
 
-def memory_events():
+def memory_events() -> dict[str, int]:
     """OOM kills, peak and limit of the control group this device runs in, where there is one."""
     two = "/sys/fs/cgroup/"
     one = "/sys/fs/cgroup/memory/"
@@ -145,7 +151,7 @@ def memory_events():
     return facts
 
 
-def program(argv, env):
+def program(argv: list[str], env: dict[str, str]) -> list[str]:
     """``argv`` made startable where the kernel cannot start the device's programs itself.
 
     Under user-mode emulation without binfmt_misc only the emulator can be executed, so the
@@ -179,7 +185,7 @@ def program(argv, env):
     return [*prefix, "-0", argv[0], path, *argv[1:]]
 
 
-def execute(stream, header, payload):
+def execute(stream: wire.Stream, header: wire.Header, payload: bytes) -> None:
     """Run one program to its end and send back how it ended and what it wrote."""
     env = dict(os.environ)
     for name in [name for name in env if name.startswith("EDGE_EXEC_")]:
@@ -229,7 +235,7 @@ def execute(stream, header, payload):
     )
 
 
-def collect_core(cwd, home, started):
+def collect_core(cwd: str, home: str, started: float) -> str | None:
     """Bring the core dump of a process that died in ``cwd`` to where the harness can read it."""
     found = []
     for name in os.listdir(cwd):
@@ -249,7 +255,7 @@ def collect_core(cwd, home, started):
     return name
 
 
-def try_connect(stream, header):
+def try_connect(stream: wire.Stream, header: wire.Header) -> None:
     """Whether a program on this device can open a TCP connection."""
     try:
         socket.create_connection((header["host"], header["port"]), header["timeout_s"]).close()

@@ -4,24 +4,25 @@ import argparse
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+# Run by path and isolated (-I): the folder that holds this package goes first.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-import inside
-import parent
-import wire
+from harness import wire
+from harness.agent import inside, parent
 
 
 class Supervisor:
-    def __init__(self, options):
+    def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.parents = {}
-        self.statuses = {}
-        self.pending = []
-        self.streams = {}
+        self.parents: dict[str, int] = {}
+        self.statuses: dict[int, dict[str, Any]] = {}
+        self.pending: list[tuple[wire.Stream, str, int]] = []
+        self.streams: dict[int, wire.Stream] = {}
         self.selector = selectors.DefaultSelector()
         # Names are relative from here on: the path of a Unix socket may have 107 bytes at most.
         # Core dumps of workers land here too, where the harness can read them.
@@ -29,14 +30,14 @@ class Supervisor:
         self.linger_s = 60.0  # until the first client has come
         self.listener = inside.listen("agent.sock.new")
 
-    def start(self):
+    def start(self) -> None:
         for spec in self.options.warm:
             self.warm(spec)
         # Renamed only now: the socket's appearance is the sign that the device is up.
         os.rename("agent.sock.new", "agent.sock")
         self.selector.register(self.listener, selectors.EVENT_READ, None)
 
-    def warm(self, spec):
+    def warm(self, spec: str) -> int:
         """Fork the warm parent for ``layer:runtime``, once; its process id."""
         self.reap()
         known = self.parents.get(spec)
@@ -54,12 +55,12 @@ class Supervisor:
         self.parents[spec] = pid
         return pid
 
-    def let_go(self):
+    def let_go(self) -> None:
         """In a forked child: close what belongs to the supervisor."""
         self.selector.close()
         self.listener.close()
 
-    def reap(self):
+    def reap(self) -> None:
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -69,7 +70,7 @@ class Supervisor:
                 return
             self.statuses[pid] = inside.status_fields(status, usage)
 
-    def serve(self):
+    def serve(self) -> None:
         idle_since = time.monotonic()
         while True:
             for key, _ in self.selector.select(timeout=0.01 if self.pending else 0.5):
@@ -84,10 +85,10 @@ class Supervisor:
             elif time.monotonic() - idle_since > self.linger_s:
                 return
 
-    def settled(self, stream, spec, pid):
+    def settled(self, stream: wire.Stream, spec: str, pid: int) -> bool:
         """Whether a client waiting for a warm parent could be answered."""
         if os.path.exists(inside.socket_name(spec)):
-            answer = {"ok": True, "socket": inside.socket_name(spec)}
+            answer: dict[str, Any] = {"ok": True, "socket": inside.socket_name(spec)}
         elif pid in self.statuses:
             answer = {"ok": False, "kind": "died", "pid": pid, **self.statuses[pid]}
         else:
@@ -98,19 +99,19 @@ class Supervisor:
             self.drop(stream)
         return True
 
-    def accept(self):
+    def accept(self) -> None:
         sock, _ = self.listener.accept()
         self.linger_s = self.options.linger_s
         stream = wire.Stream(sock)
         self.streams[sock.fileno()] = stream
         self.selector.register(sock, selectors.EVENT_READ, stream)
 
-    def drop(self, stream):
+    def drop(self, stream: wire.Stream) -> None:
         self.streams.pop(stream.fileno(), None)
         self.selector.unregister(stream.sock)
         stream.close()
 
-    def answer(self, stream):
+    def answer(self, stream: wire.Stream) -> None:
         try:
             header, payload = stream.receive()
         except (wire.WireError, OSError):
@@ -136,11 +137,13 @@ class Supervisor:
                 stream.send({"ok": True})
                 raise SystemExit(0)
             else:
-                stream.send({"ok": False, "kind": "protocol", "error": f"no operation {operation!r}"})
+                stream.send(
+                    {"ok": False, "kind": "protocol", "error": f"no operation {operation!r}"}
+                )
         except (OSError, wire.WireError):
             self.drop(stream)
 
-    def fork_answer(self, work):
+    def fork_answer(self, work: Callable[[], None]) -> None:
         """Answer from a child. One request at a time per connection: the client waits for its
         answer, so parent and child never read the same stream at once."""
         if os.fork() == 0:
@@ -148,7 +151,7 @@ class Supervisor:
             inside.guarded(work)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--warm", action="append", default=[])

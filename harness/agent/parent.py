@@ -1,26 +1,30 @@
 """A warm parent: imports one runtime once, then forks a worker for each connection."""
 
+import functools
 import importlib
 import os
 import selectors
 import sys
 import time
+from typing import Any
 
-import inside
-import wire
+from harness import wire
+from harness.agent import inside
+
+Status = dict[str, Any]
 
 
-def serve(path, layer, runtime):
+def serve(path: str, layer: str, runtime: str) -> None:
     if layer:
         sys.path.insert(0, os.path.join(os.environ["EDGE_LAYERS"], layer, "site"))
     started = time.monotonic()
-    module = importlib.import_module(f"runtimes.{runtime}")
+    module = importlib.import_module(f"harness.agent.runtimes.{runtime}")
     facts = module.warm()
     facts["import_s"] = round(time.monotonic() - started, 3)
     listener = inside.listen(path + ".new")
     os.rename(path + ".new", path)
-    statuses = {}
-    workers = {}
+    statuses: dict[int, Status] = {}
+    workers: dict[int, bool] = {}
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     supervisor = os.getppid()
@@ -43,13 +47,13 @@ def serve(path, layer, runtime):
         if pid == 0:
             listener.close()
             selector.close()
-            inside.guarded(lambda: work(stream, module, facts, header, payload))
+            inside.guarded(functools.partial(work, stream, module, facts, header, payload))
         workers[pid] = True
         stream.sock.close()
         collect(workers, statuses)
 
 
-def collect(workers, statuses):
+def collect(workers: dict[int, bool], statuses: dict[int, Status]) -> None:
     for pid in list(workers):
         gone, status, usage = os.wait4(pid, os.WNOHANG)
         if gone:
@@ -57,7 +61,9 @@ def collect(workers, statuses):
             del workers[pid]
 
 
-def answer_end(stream, pid, workers, statuses):
+def answer_end(
+    stream: wire.Stream, pid: int, workers: dict[int, bool], statuses: dict[int, Status]
+) -> None:
     """How a worker ended. The client saw its stream close, so the wait is short."""
     deadline = time.monotonic() + 10
     while pid in workers and time.monotonic() < deadline:
@@ -71,7 +77,13 @@ def answer_end(stream, pid, workers, statuses):
     stream.close()
 
 
-def work(stream, module, facts, header, payload):
+def work(
+    stream: wire.Stream,
+    module: Any,
+    facts: dict[str, Any],
+    header: wire.Header,
+    payload: bytes,
+) -> None:
     """The life of a worker: say who it is, load one model, answer until the client leaves."""
     stream.send({"ok": True, "pid": os.getpid(), **facts})
     try:
@@ -92,7 +104,7 @@ def work(stream, module, facts, header, payload):
                 stream.send_encoded(*run(header, payload))
                 continue
             if operation == "ping":
-                answer = {"ok": True}
+                answer: dict[str, Any] = {"ok": True}
             elif operation == "resize":
                 session.resize(header["shapes"])
                 answer = {"ok": True, **session.describe()}
@@ -107,13 +119,13 @@ def work(stream, module, facts, header, payload):
         stream.send(answer)
 
 
-def failure(error):
+def failure(error: Exception) -> dict[str, Any]:
     kind = "memory" if isinstance(error, MemoryError) else "runtime"
     return {"ok": False, "kind": kind, "type": type(error).__name__, "error": str(error)}
 
 
-def memory():
-    fields = {}
+def memory() -> dict[str, int]:
+    fields: dict[str, int] = {}
     for line in inside.read("/proc/self/status").splitlines():
         name, _, value = line.partition(":")
         if name in ("VmHWM", "VmRSS"):

@@ -29,7 +29,7 @@ def agent_argv(
 
     ``-I``: nothing of the user's environment may reach the agent's own imports.
     """
-    argv = [python or spec.image.python, "-I", "-B", f"{agent_dir}/main.py"]
+    argv = [python or spec.image.python, "-I", "-B", f"{agent_dir}/harness/agent/main.py"]
     argv += ["--run-dir", run_dir, "--linger-s", f"{LINGER_S:g}"]
     argv += ["--cpus", str(spec.profile.cpu.cores)]
     for runtime in spec.warm:
@@ -120,7 +120,7 @@ def connect_unix(folder: Path, name: str, *, timeout_s: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(timeout_s)
     try:
-        if os.path.isdir("/proc/self/fd"):
+        if Path("/proc/self/fd").is_dir():
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 sock.connect(f"/proc/self/fd/{descriptor}/{name}")
@@ -158,7 +158,7 @@ def process_start_time(pid: int) -> str:
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        if os.path.isdir("/proc/self"):
+        if Path("/proc/self").is_dir():
             return ""
         try:
             os.kill(pid, 0)

@@ -194,8 +194,7 @@ def start_process(
     run = spec.state_dir / "run"
     with explained(spec.state_dir):
         run.mkdir(parents=True, exist_ok=True)
-        log = open(spec.state_dir / "device.log", "ab")
-    with log:
+    with explained(spec.state_dir), (spec.state_dir / "device.log").open("ab") as log:
         # A session of its own, so that Ctrl-C reaches pytest alone and the whole device can be
         # ended as one group. It must outlive this process: other workers may share it.
         process = subprocess.Popen(

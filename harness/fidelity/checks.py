@@ -31,14 +31,19 @@ def steps_between(actual: Array, expected: Array, tensor: Tensor) -> npt.NDArray
             next_step="compare outputs of the same inputs and the same model",
         )
     if actual.dtype.kind in "iub" and expected.dtype.kind in "iub":
-        return np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+        return _distance(actual.astype(np.float64), expected)
     if tensor.scale == 0.0:
         raise InputError(
             f"output {tensor.name!r} is {actual.dtype.name} and has no quantization step",
             next_step="compare float outputs with numpy.testing.assert_allclose",
         )
     real = tensor.dequantize(actual) if actual.dtype.kind in "iu" else actual.astype(np.float64)
-    return np.abs(real - expected.astype(np.float64)) / tensor.scale
+    return _distance(real, expected) / tensor.scale
+
+
+def _distance(real: npt.NDArray[np.float64], expected: Array) -> npt.NDArray[np.float64]:
+    result: npt.NDArray[np.float64] = np.abs(real - expected.astype(np.float64))
+    return result
 
 
 def assert_within_steps(

@@ -188,10 +188,11 @@ def ensure_layer(
 def agent_dir() -> Path:
     """The agent as one folder, as the device sees it at ``/opt/edge/agent``; named by content."""
     package = Path(str(resources.files("harness")))
-    files = {"wire.py": package / "wire.py"}
-    for path in sorted((package / "agent").rglob("*.py")):
-        files[str(path.relative_to(package / "agent"))] = path
-    contents = {name: path.read_bytes() for name, path in files.items()}
+    # The same package names as here, so that one source serves both sides; without the host's
+    # own __init__, whose imports the device has no use for.
+    contents = {"harness/__init__.py": b""}
+    for path in (package / "wire.py", *sorted((package / "agent").rglob("*.py"))):
+        contents[f"harness/{path.relative_to(package)}"] = path.read_bytes()
     digest = hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:16]
     final = cache_dir() / "agents" / digest
     if not final.exists():
@@ -209,9 +210,7 @@ def list_images() -> list[dict[str, Any]]:
     found = []
     for kind, folder in (("image", "images"), ("layer", "layers")):
         for lock in sorted((cache_dir() / folder).glob("*/lock.json")):
-            size = sum(
-                p.lstat().st_size for p in lock.parent.rglob("*") if not p.is_symlink()
-            )
+            size = sum(p.lstat().st_size for p in lock.parent.rglob("*") if not p.is_symlink())
             content = json.loads(lock.read_text())
             found.append(
                 {
@@ -261,4 +260,3 @@ def gc(*, unused_days: float = 30.0) -> list[str]:
                 remove_tree(stale)
                 removed.append(stale.name)
     return removed
-

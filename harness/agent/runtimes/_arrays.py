@@ -1,12 +1,18 @@
 """Tensors to and from frame payloads; shared by the runtimes."""
 
+from typing import Any
+
 import numpy as np
-import wire
+import numpy.typing as npt
+
+from harness import wire
+
+Array = npt.NDArray[Any]
 
 
-def unpack(header, payload):
+def unpack(header: wire.Header, payload: bytes) -> list[Array]:
     """The arrays of a frame, as views of its payload."""
-    arrays = []
+    arrays: list[Array] = []
     offset = 0
     for dtype, shape in header["tensors"]:
         kind = np.dtype(dtype)
@@ -21,10 +27,10 @@ def unpack(header, payload):
 class Packer:
     """Heads of answers, made once per combination of dtypes and shapes."""
 
-    def __init__(self):
-        self.heads = {}
+    def __init__(self) -> None:
+        self.heads: dict[Any, bytes] = {}
 
-    def __call__(self, arrays):
+    def __call__(self, arrays: list[Array]) -> tuple[Any, ...]:
         key = tuple([(a.dtype, a.shape) for a in arrays])
         head = self.heads.get(key)
         if head is None:

@@ -1,17 +1,19 @@
 """What TFLite (tflite-runtime) and LiteRT (ai-edge-litert) have in common: one Python API."""
 
 import time
+from typing import Any
 
 import numpy as np
-from runtimes._arrays import Packer, unpack
+
+from harness.agent.runtimes._arrays import Packer, unpack
 
 
 class LiteSession:
     """One TFLite model in one interpreter."""
 
-    interpreter_module = None
+    interpreter_module: Any = None
 
-    def __init__(self, header, payload):
+    def __init__(self, header: dict[str, Any], payload: bytes) -> None:
         resolver = self.interpreter_module.OpResolverType
         self.kernels = header.get("kernels") or "xnnpack"
         kinds = {
@@ -29,24 +31,27 @@ class LiteSession:
         self.refuse_strings()
         self.interpreter.allocate_tensors()
         self.packer = Packer()
-        self.signatures = {}
+        self.signatures: dict[str, Any] = {}
         self.refresh()
 
-    def refuse_strings(self):
-        for detail in (*self.interpreter.get_input_details(), *self.interpreter.get_output_details()):
+    def refuse_strings(self) -> None:
+        for detail in (
+            *self.interpreter.get_input_details(),
+            *self.interpreter.get_output_details(),
+        ):
             if detail["dtype"] in (np.bytes_, np.str_, np.object_):
                 raise TypeError(
                     f"tensor {detail['name']!r} holds strings, which numpy arrays of fixed size "
                     "cannot carry"
                 )
 
-    def refresh(self):
+    def refresh(self) -> None:
         self.inputs = self.interpreter.get_input_details()
         self.outputs = self.interpreter.get_output_details()
         self.in_indices = [d["index"] for d in self.inputs]
         self.out_indices = [d["index"] for d in self.outputs]
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         delegated = [
             op for op in self.interpreter._get_ops_details() if "delegate" in op["op_name"].lower()
         ]
@@ -60,7 +65,7 @@ class LiteSession:
         }
 
     @staticmethod
-    def tensor(detail):
+    def tensor(detail: dict[str, Any]) -> dict[str, Any]:
         quantization = detail["quantization_parameters"]
         return {
             "name": detail["name"],
@@ -72,7 +77,7 @@ class LiteSession:
             "axis": int(quantization["quantized_dimension"]),
         }
 
-    def resize(self, shapes):
+    def resize(self, shapes: dict[str, list[int]]) -> None:
         for detail in self.inputs:
             shape = shapes.get(detail["name"])
             if shape is not None and list(detail["shape"]) != list(shape):
@@ -80,7 +85,7 @@ class LiteSession:
         self.interpreter.allocate_tensors()
         self.refresh()
 
-    def run(self, header, payload):
+    def run(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
         key = header.get("signature")
         if key is not None:
             return self.run_signature(key, header, payload)
@@ -90,15 +95,17 @@ class LiteSession:
         interpreter.invoke()
         return self.packer([interpreter.get_tensor(index) for index in self.out_indices])
 
-    def run_signature(self, key, header, payload):
+    def run_signature(self, key: str, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
         runner = self.signatures.get(key)
         if runner is None:
             runner = self.signatures[key] = self.interpreter.get_signature_runner(key)
         names = header["names"]
         answers = runner(**dict(zip(names, unpack(header, payload))))
-        return self.packer([answers[name] for name in self.interpreter.get_signature_list()[key]["outputs"]])
+        return self.packer(
+            [answers[name] for name in self.interpreter.get_signature_list()[key]["outputs"]]
+        )
 
-    def bench(self, header, payload):
+    def bench(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
         """The bare loop: the same invokes with no frames around them; seconds for each."""
         arrays = unpack(header, payload)
         interpreter = self.interpreter

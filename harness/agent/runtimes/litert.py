@@ -1,9 +1,11 @@
 """TFLite models through LiteRT (ai-edge-litert)."""
 
-from runtimes._lite import LiteSession
+from typing import Any
+
+from harness.agent.runtimes._lite import LiteSession
 
 
-def warm():
+def warm() -> dict[str, Any]:
     from importlib.metadata import version
 
     import ai_edge_litert.interpreter as interpreter

@@ -2,11 +2,12 @@
 
 import re
 import time
+from typing import Any
 
-from runtimes._arrays import Packer, unpack
+from harness.agent.runtimes._arrays import Packer, unpack
 
 
-def warm():
+def warm() -> dict[str, Any]:
     import numpy
     import onnxruntime
 
@@ -18,7 +19,7 @@ def warm():
 
 
 class Session:
-    def __init__(self, header, payload):
+    def __init__(self, header: dict[str, Any], payload: bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -31,7 +32,7 @@ class Session:
         self.names = [node.name for node in self.session.get_inputs()]
         self.packer = Packer()
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {
             "inputs": [self.tensor(node) for node in self.session.get_inputs()],
             "outputs": [self.tensor(node) for node in self.session.get_outputs()],
@@ -42,7 +43,7 @@ class Session:
         }
 
     @staticmethod
-    def tensor(node):
+    def tensor(node: Any) -> dict[str, Any]:
         kind = re.fullmatch(r"tensor\((\w+)\)", node.type)
         if kind is None or kind[1] == "string":
             raise TypeError(f"tensor {node.name!r} is a {node.type}, which has no numpy equivalent")
@@ -58,13 +59,13 @@ class Session:
             "axis": 0,
         }
 
-    def resize(self, shapes):
+    def resize(self, shapes: dict[str, list[int]]) -> None:
         """ONNX Runtime takes any shape the model allows; nothing to prepare."""
 
-    def run(self, header, payload):
+    def run(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
         return self.packer(self.session.run(None, dict(zip(self.names, unpack(header, payload)))))
 
-    def bench(self, header, payload):
+    def bench(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
         feeds = dict(zip(self.names, unpack(header, payload)))
         seconds = []
         for _ in range(header["repeats"]):

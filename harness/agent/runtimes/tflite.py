@@ -1,15 +1,21 @@
 """TFLite through tflite-runtime."""
 
-from runtimes._lite import LiteSession
+from typing import Any
+
+from harness.agent.runtimes._lite import LiteSession
 
 
-def warm():
+def warm() -> dict[str, Any]:
     import numpy
     import tflite_runtime
     import tflite_runtime.interpreter as interpreter
 
     Session.interpreter_module = interpreter
-    return {"runtime": "tflite-runtime", "version": tflite_runtime.__version__, "numpy": numpy.__version__}
+    return {
+        "runtime": "tflite-runtime",
+        "version": tflite_runtime.__version__,
+        "numpy": numpy.__version__,
+    }
 
 
 class Session(LiteSession):

@@ -1,0 +1,64 @@
+import pytest
+
+from harness.errors import ModelError, OptionError
+from harness.models import read_model, runtime_requirement
+
+DEFAULTS = {"tflite": "tflite-runtime==2.14.0", "onnx": "onnxruntime==1.20.1"}
+
+
+def test_a_missing_file_names_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"no model file 'nope\.tflite'") as error:
+        read_model("nope.tflite")
+    assert str(tmp_path) in error.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.tflite", b"", "is empty"),
+        ("text.tflite", b"this is only text", "not a TFLite model"),
+        ("pointer.tflite", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        ("text.onnx", b"this is only text", "not an ONNX model"),
+        ("weights.bin", b"\x80\x02}q\x00", "neither a TFLite nor an ONNX model"),
+        ("short.tflite", b"\x1c", "not a TFLite model"),
+    ],
+)
+def test_what_is_not_a_model_is_refused_by_name_and_reason(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=says) as error:
+        read_model(tmp_path / name)
+    assert name in str(error.value)
+    assert error.value.next_step
+
+
+def test_a_folder_is_not_a_model(tmp_path):
+    with pytest.raises(ModelError, match="is a folder"):
+        read_model(tmp_path)
+
+
+def test_a_tflite_file_is_recognised_whatever_its_name(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"\x1c\0\0\0TFL3rest")
+    assert read_model(tmp_path / "model.bin").format == "tflite"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("tflite", ("tflite", "tflite-runtime==2.14.0")),
+        ("litert", ("litert", "ai-edge-litert")),
+        ("onnx", ("onnx", "onnxruntime==1.20.1")),
+        ("onnxruntime", ("onnx", "onnxruntime==1.20.1")),
+        ("onnxruntime==1.21.0", ("onnx", "onnxruntime==1.21.0")),
+        ("ai_edge_litert==1.0.1", ("litert", "ai_edge_litert==1.0.1")),
+    ],
+)
+def test_runtimes_are_named_short_or_pinned(asked, expected):
+    assert runtime_requirement(asked, DEFAULTS) == expected
+
+
+@pytest.mark.parametrize("asked", ["torch", "", "onnx runtime", "../evil"])
+def test_an_unknown_runtime_lists_the_known_ones(asked):
+    with pytest.raises(OptionError, match="no runtime") as error:
+        runtime_requirement(asked, DEFAULTS)
+    assert "tflite, litert, onnx" in error.value.next_step
