@@ -48,6 +48,11 @@ def explained(path: Path) -> Iterator[None]:
                 next_step="free some space (edge-harness image gc removes unused images), or "
                 "name a folder on another disk with EDGE_HARNESS_CACHE=DIR",
             ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise CacheError(
+                f"the cache folder {str(path)!r} cannot be used: a file is in its way",
+                next_step="move the file, or name another folder with EDGE_HARNESS_CACHE=DIR",
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise CacheError(
                 f"the cache folder cannot be written: {error.filename or str(path)!r} "
