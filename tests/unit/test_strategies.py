@@ -41,8 +41,14 @@ def test_drawn_inputs_fit_the_model(dtype):
 
 def test_a_failing_input_shrinks_to_its_smallest_form():
     session = SimpleNamespace(inputs=(tensor("int8"),))
-    smallest = find(edge.inputs(session), lambda v: bool((v["x"] >= 50).any()))
+    smallest = find(edge.inputs(session, dense=False), lambda v: bool((v["x"] >= 50).any()))
     assert sorted(smallest["x"].ravel().tolist()) in ([0, 0, 50], [50, 50, 50])
+
+
+def test_dense_noise_is_among_the_draws():
+    session = SimpleNamespace(inputs=(tensor("int8", (1, 500)),))
+    found = find(edge.inputs(session), lambda v: len(np.unique(v["x"])) > 150)
+    assert found["x"].shape == (1, 500)
 
 
 def test_single_elements_can_be_given_by_name():
