@@ -60,4 +60,4 @@ class HostEngine:
         return start_process(argv, spec=spec, engine=self.name, env=env)
 
     def attach(self, record: Mapping[str, Any]) -> ProcessMachine:
-        return ProcessMachine(record, None)
+        return ProcessMachine(record)

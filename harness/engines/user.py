@@ -118,14 +118,18 @@ def sandbox_argv(
 
 
 class ProcessMachine:
-    """A device that is a process group on this host."""
+    """A device that is a process group on this host.
 
-    def __init__(self, record: Mapping[str, Any], process: subprocess.Popen[bytes] | None) -> None:
+    It may outlive the process that started it (others share it), so there is no ``Popen`` that
+    would insist on waiting for it; the starter reaps it when it looks.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
         self.engine: str = record["engine"]
         self._record = dict(record)
         self._state_dir = Path(record["state_dir"])
         self._pid: int = record.get("pid", 0)
-        self._process = process
+        self._status: int | None = None
 
     def record(self) -> dict[str, Any]:
         return dict(self._record)
@@ -136,19 +140,24 @@ class ProcessMachine:
         )
 
     def alive(self) -> bool:
-        if self._process is not None:
-            return self._process.poll() is None
-        return bool(self._pid) and process_start_time(self._pid) == self._record["started"]
+        if not self._pid or self._status is not None:
+            return False
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # another process started it
+            return process_start_time(self._pid) == self._record["started"]
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+        return pid == 0
 
     def end_reason(self) -> str:
         if self.alive():
             return ""
-        if self._process is not None:
-            code = self._process.returncode
-            if code < 0:
-                return f"the emulator was ended by {signal.Signals(-code).name}"
-            return f"its first process ended with exit status {code}"
-        return "its first process is gone"
+        if self._status is None:
+            return "its first process is gone"
+        if self._status < 0:
+            return f"its first process was ended by {signal.Signals(-self._status).name}"
+        return f"its first process ended with exit status {self._status}"
 
     def log(self) -> str:
         try:
@@ -176,11 +185,6 @@ class ProcessMachine:
             except (ProcessLookupError, PermissionError):
                 return
             wait_until(lambda: not self.alive(), deadline_s=5.0)
-        if self._process is not None:
-            try:
-                self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                pass
 
 
 def start_process(
@@ -194,24 +198,27 @@ def start_process(
     run = spec.state_dir / "run"
     with explained(spec.state_dir):
         run.mkdir(parents=True, exist_ok=True)
-    with explained(spec.state_dir), (spec.state_dir / "device.log").open("ab") as log:
-        # A session of its own, so that Ctrl-C reaches pytest alone and the whole device can be
-        # ended as one group. It must outlive this process: other workers may share it.
-        process = subprocess.Popen(
-            argv,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    log = str(spec.state_dir / "device.log")
+    # A session of its own, so that Ctrl-C reaches pytest alone and the whole device can be
+    # ended as one group. It must outlive this process: other workers may share it.
+    pid = os.posix_spawnp(
+        argv[0],
+        argv,
+        dict(env),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
     record = {
         "engine": engine,
         "state_dir": str(spec.state_dir),
-        "pid": process.pid,
-        "started": process_start_time(process.pid),
+        "pid": pid,
+        "started": process_start_time(pid),
     }
-    machine = ProcessMachine(record, process)
+    machine = ProcessMachine(record)
     try:
         _wait_for_agent(machine, run / "agent.sock", spec, engine)
     except BaseException:
@@ -291,7 +298,7 @@ class UserEngine:
 
         self_made = Limits()
         if spec.limits != self_made:
-            ProcessMachine({"engine": self.name, "state_dir": ""}, None).limit(spec.limits)
+            ProcessMachine({"engine": self.name, "state_dir": ""}).limit(spec.limits)
         tools = ensure_tools()
         qemu = tools.qemu_user(spec.profile.os.arch)
         bwrap = tools.bwrap
@@ -311,7 +318,7 @@ class UserEngine:
         return start_process(argv, spec=spec, engine=self.name, env=env)
 
     def attach(self, record: Mapping[str, Any]) -> ProcessMachine:
-        return ProcessMachine(record, None)
+        return ProcessMachine(record)
 
 
 def boxed_argv(

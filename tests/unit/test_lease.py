@@ -60,8 +60,9 @@ def test_sweep_ends_the_machine_of_dead_holders(cache):
         )
         lease.leave()
     assert leases.sweep() == 1
-    assert machine.wait(timeout=5) != 0
     machine.stdin.close()
+    machine.wait(timeout=5)
+    assert process_start_time(machine.pid) == ""
     assert list((cache / "run").iterdir()) == []
 
 

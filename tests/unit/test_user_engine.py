@@ -100,7 +100,7 @@ def test_system_files_show_the_profile_and_not_the_host(spec, tmp_path):
 
 
 def test_a_memory_limit_is_refused_and_not_pretended(tmp_path):
-    machine = user.ProcessMachine({"engine": "user", "state_dir": str(tmp_path)}, None)
+    machine = user.ProcessMachine({"engine": "user", "state_dir": str(tmp_path)})
     with pytest.raises(MissingCapability, match="cannot limit memory"):
         machine.limit(Limits(memory_mib=64))
 

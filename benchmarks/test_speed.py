@@ -1,0 +1,165 @@
+"""Speeds as ratios, measured in one run against a stated baseline; run with ``make bench``.
+
+Nothing here belongs to the tests: absolute times depend on the machine, and even ratios move on
+a loaded one. Each benchmark prints its figure beside the goal the project has set itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.device import open_device
+from harness.image import ensure_image, ensure_layer
+from harness.image.tools import ensure_tools
+from harness.profile import default_registry
+
+REPOSITORY = Path(__file__).parent.parent
+MODEL = REPOSITORY / "fixtures" / "models" / "digits_int8.tflite"
+RPI4 = default_registry().get("rpi4")
+
+
+@pytest.fixture(scope="module")
+def device():
+    with open_device(RPI4, engine="user") as running:
+        yield running
+
+
+@pytest.fixture
+def report(record_property, capsys):
+    def show(what: str, value: float, goal: float, unit: str = "×") -> None:
+        record_property(what, value)
+        with capsys.disabled():
+            verdict = "within" if value <= goal else "MISSES"
+            print(f"\n  {what}: {value:.2f} {unit} ({verdict} the goal of {goal:g} {unit})")
+
+    return show
+
+
+def best_s(work, repeats: int) -> float:
+    """The fastest of ``repeats``: what it costs when nothing else disturbs."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def bare_qemu_import() -> None:
+    """What cannot be avoided: the emulator, Python and the runtime, called by hand."""
+    image = ensure_image("arm64", "bookworm")
+    layer = ensure_layer(image, [RPI4.runtime_requirement("tflite")])
+    qemu = ensure_tools().qemu_user("arm64")
+    python = f"{image.root}{image.python}"
+    code = "import tflite_runtime.interpreter"
+    subprocess.run(
+        [str(qemu), "-cpu", RPI4.emulation.qemu_cpu, "-L", str(image.root), python, "-c", code],
+        env={"PYTHONPATH": str(layer.path / "site"), "OPENBLAS_NUM_THREADS": "1"},
+        check=True,
+    )
+
+
+def pytest_on_rpi4(folder: Path, tests: int) -> None:
+    body = "from pathlib import Path\n"
+    for number in range(tests):
+        body += (
+            f"def test_{number}(device):\n"
+            f"    with device.load(Path({str(MODEL)!r})) as session:\n"
+            "        assert session.inputs\n"
+        )
+    (folder / "test_trivial.py").write_text(body)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("--device=rpi4", "--engine=user", str(folder)),
+        ],
+        check=True,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_warm_pytest_against_a_bare_qemu_import(tmp_path, report):
+    pytest_on_rpi4(tmp_path, 1)
+    baseline = best_s(bare_qemu_import, 5)
+    ours = best_s(lambda: pytest_on_rpi4(tmp_path, 1), 5)
+    report("pytest --device=rpi4, one test / bare qemu import", ours / baseline, 1.5)
+    eleven = best_s(lambda: pytest_on_rpi4(tmp_path, 11), 3)
+    report("each further test on the same device", (eleven - ours) / 10 * 1e3, 50, "ms")
+
+
+def test_an_empty_round_trip(device, report):
+    with device.load(MODEL) as session:
+        session.ping()
+        times = []
+        for _ in range(500):
+            started = time.perf_counter()
+            session.ping()
+            times.append(time.perf_counter() - started)
+    report("round trip of an empty request, median", statistics.median(times) * 1e3, 2, "ms")
+
+
+def test_a_thousand_examples_against_a_bare_loop_in_the_emulator(device, report):
+    with device.load(MODEL) as session:
+        sample = np.zeros(session.inputs[0].shape, session.inputs[0].dtype)
+        session.run_many([sample] * 100)
+        ratios, singles = [], []
+        for _ in range(3):
+            bare = sum(session.bare_loop_s(sample, 1000))
+            started = time.perf_counter()
+            session.run_many([sample] * 1000)
+            ratios.append((time.perf_counter() - started) / bare)
+            started = time.perf_counter()
+            for _ in range(1000):
+                session.run(sample)
+            singles.append((time.perf_counter() - started) / bare)
+    report("run_many of 1000 / bare loop in the emulator", min(ratios), 1.2)
+    report("1000 single runs / bare loop in the emulator", min(singles), 1.2)
+
+
+def test_an_image_from_an_empty_cache(tmp_path, monkeypatch, report):
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
+    started = time.perf_counter()
+    image = ensure_image("arm64", "bookworm")
+    ensure_layer(image, [RPI4.runtime_requirement("tflite")])
+    report("image and runtime from an empty cache", time.perf_counter() - started, 60, "s")
+    started = time.perf_counter()
+    ensure_layer(ensure_image("arm64", "bookworm"), [RPI4.runtime_requirement("tflite")])
+    report("a second device of the same image", time.perf_counter() - started, 0.5, "s")
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
+def test_a_docker_device_against_docker_run(report):
+    from harness.device import choose_engine
+    from harness.errors import EdgeError
+
+    try:
+        choose_engine(RPI4, "docker")
+    except EdgeError as error:
+        pytest.skip(str(error))
+    with open_device(RPI4, engine="docker") as device:
+        tag = device.describe()["docker_image"]
+
+    def bare() -> None:
+        subprocess.run(
+            [
+                *("docker", "run", "--rm", "--network=none", "-e", "QEMU_CPU=cortex-a72"),
+                *("--entrypoint", "/usr/bin/python3", tag, "-c", "pass"),
+            ],
+            check=True,
+            env=dict(os.environ),
+        )
+
+    def ours() -> None:
+        open_device(RPI4, engine="docker").close()
+
+    report("docker device up and down / docker run python", best_s(ours, 3) / best_s(bare, 3), 2)
