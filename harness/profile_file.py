@@ -59,7 +59,7 @@ _HINTS = {
     "emulation.missing_features": "write the names as /proc/cpuinfo shows them, like 'crc32'",
     "emulation.qemu_cpu": "use a name from 'qemu-aarch64 -cpu help', like 'cortex-a72'; options "
     "follow after commas, like 'max,sve=off'",
-    "aliases": "use lower-case letters, digits, '.', '_' and '-'",
+    "aliases": "use lower-case letters, digits, '.', '_', '+' and '-'",
     "name": "rename the file: lower-case letters, digits, '.', '_' and '-'",
 }
 _KINDS = {
@@ -212,8 +212,8 @@ def build_profile(chain: list[ProfileFile]) -> Profile:
     origin: dict[str, ProfileFile] = {}
     for file in chain:
         own = {key: value for key, value in file.table.items() if key != "sources"}
+        old = _spread(merged.get("sources", {}), merged)
         _merge(merged, own, file, origin)
-        old = merged.setdefault("sources", {})
         new = _flat(file.table.get("sources"))
         kept = {fact: text for fact, text in old.items() if origin.get(fact) is not file}
         merged["sources"] = {**kept, **new}
@@ -246,6 +246,17 @@ def build_profile(chain: list[ProfileFile]) -> Profile:
             f"{origin.get(fact, leaf).where(fact)} = {value!r}: {problem}", next_step=next_step
         )
     return profile
+
+
+def _spread(sources: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
+    """Sources of whole tables given to each of their facts, so that a fact which is overridden
+    does not keep the source of the one it replaces."""
+    spread: dict[str, Any] = {}
+    for fact, text in sources.items():
+        table = merged.get(fact)
+        if isinstance(table, dict):
+            spread.update({f"{fact}.{key}": text for key in table})
+    return {**spread, **{fact: text for fact, text in sources.items() if fact not in _TABLES}}
 
 
 def _merge(
@@ -306,7 +317,7 @@ def _explained(
         )
     value = _lookup(merged, fact)
     what = re.sub(r"`(\w+)`", lambda kind: _KINDS.get(kind[1], kind[1]), what)
-    what = re.sub(r"^Expected (.*) matching regex .*$", r"expected \1 of allowed characters", what)
+    what = re.sub(r"^Expected .* matching regex .*$", "has characters that are not allowed", what)
     what = what.replace("Expected", "expected").replace("of length >= 1", "that is not empty")
     if isinstance(value, list) and (index := re.search(r"\[(\d+)\]$", path)):
         value = value[int(index[1])]

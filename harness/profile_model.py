@@ -36,6 +36,7 @@ Suite = Literal["bookworm", "trixie"]
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+_Alias = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._+-]*[a-z0-9+])?$")]
 _Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 _Cores = Annotated[int, Meta(ge=1, le=1024)]
 _Mhz = Annotated[float, Meta(gt=0, le=20_000)]
@@ -147,7 +148,7 @@ class Profile(_Table, frozen=True, kw_only=True):
     os: Os
     emulation: Emulation
     runtimes: Runtimes = Runtimes()
-    aliases: tuple[_Name, ...] = ()
+    aliases: tuple[_Alias, ...] = ()
     extends: str = ""
     """Name of the profile this one is based on; "" for none."""
     notes: str = ""
