@@ -179,7 +179,10 @@ class ProfileRegistry:
         return []
 
     def _priority(self, name: str) -> tuple[int, str]:
-        return self.dirs.index(self._files[name][-1].parent), name
+        return self._folder(name), name
+
+    def _folder(self, name: str) -> int:
+        return self.dirs.index(self._files[name][-1].parent)
 
     def _clash(self, alias: str, owners: tuple[str, ...]) -> ProfileError:
         first, last = (self._files[owner][-1] for owner in (owners[0], owners[-1]))
@@ -202,7 +205,7 @@ class ProfileRegistry:
         by_normal = {_normal(name): name for name in self._files}
         for alias in profile.aliases:
             other = by_normal.get(_normal(alias))
-            if other is not None:
+            if other is not None and self._folder(other) <= self._folder(profile.name):
                 raise ProfileError(
                     f"{profile.source_file}: alias {alias!r} is the name of a profile "
                     f"({self._files[other][-1]})",

@@ -8,9 +8,15 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from harness.profile import Profile, ProfileRegistry, builtin_dir
+
+#: Columns of a terminal that all of the table's columns fit into.
+_WIDE = 120
+#: Columns for what is read by programs or kept in files.
+_PIPE = 160
 
 
 def as_dict(profile: Profile) -> dict[str, Any]:
@@ -21,8 +27,12 @@ def as_dict(profile: Profile) -> dict[str, Any]:
 
 
 def print_table(registry: ProfileRegistry, console: Console) -> None:
-    """All profiles, one a line; files that cannot be read are listed below with the reason."""
+    """All profiles, one a line; files that cannot be read are listed below with the reason.
+
+    A narrow terminal gets fewer columns rather than cut words; a pipe gets them all.
+    """
     profiles, broken = registry.working()
+    wide = not console.is_terminal or console.width >= _WIDE
     own = any(not _is_builtin(profile) for profile in profiles)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("device", no_wrap=True, style="cyan")
@@ -32,8 +42,9 @@ def print_table(registry: ProfileRegistry, console: Console) -> None:
     table.add_column("ISA", no_wrap=True)
     table.add_column("RAM", justify="right", no_wrap=True)
     table.add_column("OS", no_wrap=True)
-    table.add_column("runs as", no_wrap=True)
-    if own:
+    if wide:
+        table.add_column("runs as", no_wrap=True)
+    if wide and own:
         table.add_column("from", overflow="fold")
     for profile in profiles:
         cells = [
@@ -43,101 +54,110 @@ def print_table(registry: ProfileRegistry, console: Console) -> None:
             f"{profile.cpu.mhz:g}",
             profile.cpu.isa,
             _memory(profile.memory.ram_mib),
-            f"{profile.os.suite} {profile.os.arch}",
-            f"qemu {profile.emulation.qemu_cpu}",
+            f"{profile.os.suite} {profile.os.arch}" if wide else profile.os.arch,
         ]
-        if own:
+        if wide:
+            cells.append(f"qemu {profile.emulation.qemu_cpu}")
+        if wide and own:
             cells.append("built in" if _is_builtin(profile) else profile.source_file)
         table.add_row(*(escape(cell) for cell in cells))
-    console.print(table)
+    width = console.width
+    try:
+        if not console.is_terminal:
+            console.width = max(width, _PIPE)
+        console.print(table)
+    finally:
+        console.width = width
     for error in broken:
-        console.print(f"[red]not usable:[/red] {escape(error.message)}", soft_wrap=True)
-        console.print(f"  next: {escape(error.next_step)}", soft_wrap=True)
+        console.print(
+            f"[red]not usable:[/red] {escape(error.message)}", soft_wrap=True, highlight=False
+        )
+        console.print(f"  next: {escape(error.next_step)}", soft_wrap=True, highlight=False)
     console.print("one in full: edge-harness devices NAME", style="dim")
 
 
 def print_one(profile: Profile, console: Console) -> None:
     """Everything a profile says, each fact with its source."""
     cpu, memory, os_, emulation = profile.cpu, profile.memory, profile.os, profile.emulation
-    console.print(f"[bold cyan]{escape(profile.name)}[/bold cyan]  {escape(profile.title)}")
+    console.print(
+        f"[bold cyan]{escape(profile.name)}[/bold cyan]  {escape(profile.title)}", highlight=False
+    )
     if profile.notes:
-        console.print(escape(profile.notes))
+        console.print(escape(profile.notes), highlight=False)
     based = f", extends {profile.extends}" if profile.extends else ""
     _line(console, "file", profile.source_file + based)
     _line(console, "aliases", ", ".join(profile.aliases) or "none")
 
-    facts = _section(console, "processor")
-    _fact(facts, profile, "cpu.soc", "chip", cpu.soc)
-    _fact(facts, profile, "cpu.core", "cores", _cores(profile))
-    _fact(facts, profile, "cpu.isa", "instruction set", cpu.isa)
-    _fact(facts, profile, "cpu.mhz", "clock", f"{cpu.mhz:g} MHz")
-    _fact(facts, profile, "cpu.l1d_kib", "L1 data", _cache(cpu.l1d_kib))
-    _fact(facts, profile, "cpu.l1i_kib", "L1 instructions", _cache(cpu.l1i_kib))
-    _fact(facts, profile, "cpu.l2_kib", "L2", _cache(cpu.l2_kib))
+    facts = _Facts(profile)
+    facts.add("cpu.soc", "chip", cpu.soc)
+    facts.add("cpu.core", "cores", _cores(profile))
+    facts.add("cpu.isa", "instruction set", cpu.isa)
+    facts.add("cpu.mhz", "clock", f"{cpu.mhz:g} MHz")
+    facts.add("cpu.l1d_kib", "L1 data", _cache(cpu.l1d_kib))
+    facts.add("cpu.l1i_kib", "L1 instructions", _cache(cpu.l1i_kib))
+    facts.add("cpu.l2_kib", "L2", _cache(cpu.l2_kib))
     if cpu.l3_kib:
-        _fact(facts, profile, "cpu.l3_kib", "L3", _cache(cpu.l3_kib))
-    _fact(facts, profile, "cpu.features", "features", " ".join(cpu.features))
+        facts.add("cpu.l3_kib", "L3", _cache(cpu.l3_kib))
+    facts.add("cpu.features", "features", " ".join(cpu.features))
     if cpu.clusters:
         kinds = ", ".join(f"{c.count}× {c.core} at {c.mhz:g} MHz" for c in cpu.clusters)
-        _fact(facts, profile, "cpu.clusters", "whole chip", kinds)
+        facts.add("cpu.clusters", "whole chip", kinds)
     if cpu.pinned_because:
-        _fact(facts, profile, "cpu.pinned_because", "kept on", f"{cpu.core}: {cpu.pinned_because}")
-    console.print(facts)
+        facts.add("cpu.pinned_because", "kept on", f"{cpu.core}: {cpu.pinned_because}")
+    facts.show(console, "processor")
 
-    facts = _section(console, "memory and system")
-    _fact(facts, profile, "memory.ram_mib", "RAM", _memory(memory.ram_mib))
-    _fact(facts, profile, "memory.usable_mib", "Linux has", f"{memory.usable_mib} MiB")
-    _fact(facts, profile, "os.suite", "userland", f"Debian {os_.suite}, {os_.arch}")
-    _fact(facts, profile, "os.page_size_kib", "page size", f"{os_.page_size_kib} KiB")
-    console.print(facts)
+    facts = _Facts(profile)
+    facts.add("memory.ram_mib", "RAM", _memory(memory.ram_mib))
+    facts.add("memory.usable_mib", "Linux has", f"{memory.usable_mib} MiB")
+    facts.add("os.suite", "userland", f"Debian {os_.suite}, {os_.arch}")
+    facts.add("os.page_size_kib", "page size", f"{os_.page_size_kib} KiB")
+    facts.show(console, "memory and system")
 
-    facts = _section(console, "emulation")
-    _fact(facts, profile, "emulation.qemu_cpu", "QEMU CPU", emulation.qemu_cpu)
-    _fact(
-        facts,
-        profile,
-        "emulation.extra_features",
-        "passes wrongly",
-        " ".join(emulation.extra_features) or "nothing known",
-    )
-    _fact(
-        facts,
-        profile,
-        "emulation.missing_features",
-        "fails wrongly",
-        " ".join(emulation.missing_features) or "nothing known",
-    )
-    console.print(facts)
-    for note in emulation.notes:
-        console.print(f"  - {escape(note)}")
+    facts = _Facts(profile)
+    facts.add("emulation.qemu_cpu", "QEMU CPU", emulation.qemu_cpu)
+    extra = " ".join(emulation.extra_features) or "nothing known"
+    facts.add("emulation.extra_features", "board lacks", extra)
+    missing = " ".join(emulation.missing_features) or "nothing known"
+    facts.add("emulation.missing_features", "QEMU lacks", missing)
+    facts.show(console, "emulation", emulation.notes)
 
-    facts = _section(console, "runtimes")
+    facts = _Facts(profile)
     for name, requirement in profile.runtimes.defaults().items():
         default = name == profile.runtimes.default_runtime_tflite
         text = f"{requirement} (default for .tflite)" if default else requirement
-        _fact(facts, profile, f"runtimes.{name}", name, text)
+        facts.add(f"runtimes.{name}", name, text)
     if not profile.runtimes.defaults():
-        _fact(facts, profile, "runtimes", "none", "models cannot be loaded on this device")
-    console.print(facts)
-    if profile.runtimes.notes:
-        console.print(f"  - {escape(profile.runtimes.notes)}")
+        facts.add("runtimes", "none", "models cannot be loaded on this device")
+    notes = (profile.runtimes.notes,) if profile.runtimes.notes else ()
+    facts.show(console, "runtimes", notes)
+
+
+class _Facts:
+    """A table of facts: name, value, source (only where it is not that of the line above)."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._above = ""
+        self._table = Table(box=None, show_header=False, pad_edge=True)
+        self._table.add_column(no_wrap=True)
+        self._table.add_column(ratio=2)
+        self._table.add_column(ratio=3, style="dim")
+
+    def add(self, fact: str, name: str, text: str) -> None:
+        source = self._profile.source_of(fact)
+        shown = "″" if source and source == self._above else source
+        self._above = source
+        self._table.add_row(name, escape(text), escape(shown))
+
+    def show(self, console: Console, title: str, notes: tuple[str, ...] = ()) -> None:
+        console.print(f"\n[bold]{title}[/bold]")
+        console.print(self._table)
+        for note in notes:
+            console.print(Padding(f"- {escape(note)}", (0, 0, 0, 1)), highlight=False)
 
 
 def _line(console: Console, name: str, text: str) -> None:
-    console.print(f"{name + ':':<9}{escape(text)}", soft_wrap=True)
-
-
-def _section(console: Console, title: str) -> Table:
-    console.print(f"\n[bold]{title}[/bold]")
-    table = Table(box=None, show_header=False, pad_edge=True)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=2)
-    table.add_column(ratio=3, style="dim")
-    return table
-
-
-def _fact(table: Table, profile: Profile, fact: str, name: str, text: str) -> None:
-    table.add_row(name, escape(text), escape(profile.source_of(fact)))
+    console.print(f"{name + ':':<9}{escape(text)}", soft_wrap=True, highlight=False)
 
 
 def _is_builtin(profile: Profile) -> bool:

@@ -15,9 +15,6 @@ from harness.profiles_table import as_dict, print_one, print_table
 
 RPI4_IN_QEMU = ["fp", "asimd", "aes", "pmull", "sha1", "sha2", "crc32", "cpuid"]
 RPI5_EXTRA = ["atomics", "fphp", "asimdhp", "asimdrdm", "lrcpc", "dcpop", "asimddp"]
-    *RPI4_IN_QEMU,
-    *["atomics", "fphp", "asimdhp", "asimdrdm", "lrcpc", "dcpop", "asimddp"],
-]
 
 
 def names(*patterns: str) -> list[str]:
@@ -109,6 +106,13 @@ def test_extends_follows_aliases_and_several_steps(tmp_path: Path) -> None:
     write(tmp_path, "two", 'extends = "one"\n[cpu]\ncores = 2\n')
     two = default_registry([tmp_path]).get("two")
     assert (two.cpu.mhz, two.cpu.cores, two.cpu.core) == (1600, 2, "Cortex-A72")
+
+
+def test_a_new_profile_may_take_the_name_of_an_alias(tmp_path: Path) -> None:
+    write(tmp_path, "pi4", 'extends = "rpi4"\n[cpu]\nmhz = 1800\n')
+    registry = default_registry([tmp_path])
+    assert registry.get("pi4").cpu.mhz == 1800
+    assert registry.get("rpi4").cpu.mhz == 1500
 
 
 def test_a_projects_profile_overrides_the_built_in_one(tmp_path: Path) -> None:
@@ -204,6 +208,24 @@ def test_the_table_has_one_line_for_each_device() -> None:
         assert word in row
     first_words = [line.split()[0] for line in lines[1:-1]]
     assert first_words == default_registry().names()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_table_never_cuts_a_word_on_a_terminal(width: int) -> None:
+    where = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=True)
+    print_table(default_registry(), where)
+    text = shown(where)
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for profile in default_registry().all():
+        assert f"{profile.cpu.mhz:g}" in text
+
+
+def test_the_table_is_whole_in_a_pipe() -> None:
+    where = Console(file=io.StringIO(), width=80, color_system=None)
+    print_table(default_registry(), where)
+    assert "qemu Haswell-noTSX" in shown(where)
+    assert "Raspberry Pi 4 Model B (4 GB)" in shown(where)
 
 
 def test_the_table_shows_broken_files_and_where_profiles_are_from(tmp_path: Path) -> None:
