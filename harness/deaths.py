@@ -174,7 +174,8 @@ class Deaths:
 def _all_profiles() -> Sequence[Profile]:
     from harness.profile import default_registry
 
-    return default_registry().all()
+    profiles, _broken = default_registry().working()
+    return profiles
 
 
 def _signal_name(number: int) -> str:

@@ -1,0 +1,1 @@
+"""What the plugin's hooks are made of."""
