@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.device import Device
     from harness.profile import Profile
     from harness.pytest_support.matrix import Wanted
+    from harness.pytest_support.pool import Pool
 
 _POOL: pytest.StashKey[Pool] = pytest.StashKey()
 

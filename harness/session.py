@@ -34,6 +34,7 @@ _WINDOW_BYTES = 64 << 10
 _DAMAGED = (
     "flatbuffer",
     "schema version",
+    "no subgraph",
     "model identifier",
     "invalid_protobuf",
     "protobuf parsing failed",
