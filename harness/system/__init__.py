@@ -1,0 +1,1 @@
+"""This machine: what it has (``doctor``), and adding what it lacks (``setup``)."""
