@@ -64,6 +64,7 @@ def read_model(path: str | Path) -> ModelFile:
             next_step="run 'git lfs pull'",
         )
     if content[4:8] == _TFLITE_IDENTIFIER:
+        _verify(path, content)
         return ModelFile(path=path, content=content, format="tflite")
     if suffix in (".tflite", ".lite"):
         raise ModelError(
@@ -83,6 +84,18 @@ def read_model(path: str | Path) -> ModelFile:
         f"{str(path)!r} is neither a TFLite nor an ONNX model (it begins with {content[:16]!r})",
         next_step="use a .tflite or .onnx file",
     )
+
+
+def _verify(path: Path, content: bytes) -> None:
+    from harness.tflite_file import Damaged, verify
+
+    try:
+        verify(content)
+    except Damaged as error:
+        raise ModelError(
+            f"the model file {str(path)!r} ({len(content)} bytes) is damaged or cut short: {error}",
+            next_step="export or download it again and compare the size",
+        ) from None
 
 
 def runtime_requirement(asked: str, defaults: dict[str, str]) -> tuple[str, str]:

@@ -99,6 +99,15 @@ class Stream:
             raise WireError("the stream ended inside a frame")
         return data
 
+    def forget(self) -> None:
+        """Close this process's copy only; a forked child goes on using its own.
+
+        The reader first: a socket stays open as long as a file made from it does, and the peer
+        would wait for ever for a child that died.
+        """
+        self._reader.close()
+        self.sock.close()
+
     def close(self) -> None:
         """Close both directions; a peer waiting in receive sees ``Closed``."""
         try:

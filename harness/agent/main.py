@@ -55,10 +55,13 @@ class Supervisor:
         self.parents[spec] = pid
         return pid
 
-    def let_go(self) -> None:
+    def let_go(self, keep: wire.Stream | None = None) -> None:
         """In a forked child: close what belongs to the supervisor."""
         self.selector.close()
         self.listener.close()
+        for stream in self.streams.values():
+            if stream is not keep:
+                stream.forget()
 
     def reap(self) -> None:
         while True:
@@ -130,9 +133,9 @@ class Supervisor:
                 self.pending.append((stream, spec, self.warm(spec)))
             elif operation == "exec":
                 # Forked so that a long program does not keep other workers waiting.
-                self.fork_answer(lambda: inside.execute(stream, header, payload))
+                self.fork_answer(stream, lambda: inside.execute(stream, header, payload))
             elif operation == "connect":
-                self.fork_answer(lambda: inside.try_connect(stream, header))
+                self.fork_answer(stream, lambda: inside.try_connect(stream, header))
             elif operation == "stop":
                 stream.send({"ok": True})
                 raise SystemExit(0)
@@ -143,11 +146,11 @@ class Supervisor:
         except (OSError, wire.WireError):
             self.drop(stream)
 
-    def fork_answer(self, work: Callable[[], None]) -> None:
+    def fork_answer(self, stream: wire.Stream, work: Callable[[], None]) -> None:
         """Answer from a child. One request at a time per connection: the client waits for its
         answer, so parent and child never read the same stream at once."""
         if os.fork() == 0:
-            self.let_go()
+            self.let_go(keep=stream)
             inside.guarded(work)
 
 

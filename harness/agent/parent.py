@@ -49,7 +49,7 @@ def serve(path: str, layer: str, runtime: str) -> None:
             selector.close()
             inside.guarded(functools.partial(work, stream, module, facts, header, payload))
         workers[pid] = True
-        stream.sock.close()
+        stream.forget()
         collect(workers, statuses)
 
 

@@ -1,7 +1,15 @@
-import pytest
+import shutil
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fixtures
 from harness.errors import ModelError, OptionError
 from harness.models import read_model, runtime_requirement
+from harness.tflite_file import Damaged, verify
+
+MODEL = fixtures.model("digits_int8")
 
 DEFAULTS = {"tflite": "tflite-runtime==2.14.0", "onnx": "onnxruntime==1.20.1"}
 
@@ -38,8 +46,38 @@ def test_a_folder_is_not_a_model(tmp_path):
 
 
 def test_a_tflite_file_is_recognised_whatever_its_name(tmp_path):
-    (tmp_path / "model.bin").write_bytes(b"\x1c\0\0\0TFL3rest")
+    shutil.copy(MODEL, tmp_path / "model.bin")
     assert read_model(tmp_path / "model.bin").format == "tflite"
+
+
+WHOLE = MODEL.read_bytes()
+
+
+def why_damaged(content):
+    try:
+        verify(content)
+    except Damaged as error:
+        return str(error)
+    return ""
+
+
+@given(st.integers(8, len(WHOLE) - 1))
+def test_a_model_cut_at_any_length_is_damaged_or_lost_only_padding(size):
+    assert why_damaged(WHOLE[:size]) or len(WHOLE) - size < 64
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(8, len(WHOLE) - 1), st.integers(0, 255)), max_size=8))
+def test_no_flipped_bytes_make_the_check_itself_fail(changes):
+    content = bytearray(WHOLE)
+    for place, value in changes:
+        content[place] = value
+    why_damaged(bytes(content))
+
+
+@pytest.mark.parametrize("path", sorted(MODEL.parent.glob("*.tflite")), ids=lambda p: p.stem)
+def test_sound_models_pass(path):
+    verify(path.read_bytes())
 
 
 @pytest.mark.parametrize(
