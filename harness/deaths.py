@@ -91,7 +91,7 @@ class Deaths:
             number = code - 128  # a shell reports its child's signal this way
         if memory is not None and number in (signal.SIGKILL, None):
             return self.out_of_memory(doing, memory, device=device, why="SIGKILL"), None
-        diagnosis = self._diagnose(number, code, log, status) if number in _CRASHES else None
+        diagnosis = self._diagnose(number, status) if number in _CRASHES else None
         if number is None:
             said = tail(log, 12)
             return ProcessDied(
@@ -142,9 +142,7 @@ class Deaths:
             details={"device": device, "limit_mib": limit, "peak_mib": peak, "doing": doing},
         )
 
-    def _diagnose(
-        self, number: int | None, code: int | None, log: str, status: Mapping[str, Any]
-    ) -> Diagnosis | None:
+    def _diagnose(self, number: int | None, status: Mapping[str, Any]) -> Diagnosis | None:
         from harness.diagnose import explain_death
 
         run = self._state_dir / "run"
@@ -157,11 +155,7 @@ class Deaths:
         try:
             return explain_death(
                 signal=number,
-                code=code,
-                state_dir=self._state_dir,
                 core_file=core,
-                strace_text="",
-                root=self._image.root,
                 resolve=self.resolve,
                 profile=self._profile,
                 profiles=self._profiles or _all_profiles(),

@@ -145,7 +145,7 @@ class ProcessMachine:
         try:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
         except ChildProcessError:  # another process started it
-            return process_start_time(self._pid) == self._record["started"]
+            return process_start_time(self._pid) == str(self._record["started"])
         if pid:
             self._status = os.waitstatus_to_exitcode(status)
         return pid == 0
