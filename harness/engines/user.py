@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cache import explained
+from harness.cache import cache_dir, explained
 from harness.engines import Availability, Limits, StartSpec
 from harness.engines.launch import (
     AGENT_DIR,
@@ -54,14 +54,16 @@ def isolation(prefix: tuple[str, ...] | None) -> tuple[str, str]:
         return "none", "bubblewrap is neither fetched nor installed"
     base = [*prefix, *_NAMESPACE_FLAGS]
     tries = (
-        ("overlay", ["--overlay-src", "/", "--tmp-overlay", "/"]),
-        ("read-only", ["--ro-bind", "/", "/"]),
+        # Over a folder of the cache, where images lie: not every file system can be overlaid,
+        # and the host's own root often is an overlay already.
+        ("overlay", ["--overlay-src", str(cache_dir()), "--tmp-overlay", "/tmp"]),
+        ("read-only", []),
     )
     why = ""
     for name, flags in tries:
         try:
             result = subprocess.run(
-                [*base, *flags, "--proc", "/proc", "--dev", "/dev", "/bin/true"],
+                [*base, "--ro-bind", "/", "/", *flags, "--proc", "/proc", "/bin/true"],
                 capture_output=True,
                 text=True,
                 check=False,
