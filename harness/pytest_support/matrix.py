@@ -1,114 +1,52 @@
-"""Which test runs on which devices: selection times the ``edge`` marks."""
+"""Which test runs on which devices: the selection, narrowed by the ``edge`` marks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import OptionError
-from harness.pytest_support.options import ENGINES
+from harness.pytest_support.marks import marks_of
 
 if TYPE_CHECKING:
-    from harness.profile import Profile
-
-_KNOWN = ("devices", "needs", "engine")
+    from harness.pytest_support.pool import Pool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The device a test wants; equal wants share one running device."""
+    """The device a test wants; the value of its parameter. Different needs may lead to different
+    engines, and so to different running devices, for one profile."""
 
     name: str
-    needs: frozenset[str]
-    engine: str
+    needs: frozenset[str] = frozenset()
+    engine: str = ""
+    """Empty where the test is for any engine."""
 
 
-@dataclass(frozen=True)
-class Marks:
-    """All ``edge`` marks on a test together: devices must match each, needs add up."""
-
-    devices: tuple[tuple[str, ...], ...]
-    needs: frozenset[str]
-    engine: str
-
-    def allow(self, profile: Profile) -> bool:
-        names = (profile.name, *profile.aliases)
-        return all(
-            any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-            for patterns in self.devices
-        )
-
-
-def marks_of(node: pytest.Item | Any) -> Marks:
-    """The marks on ``node``, checked.
+def parametrize(metafunc: pytest.Metafunc, pool: Pool | None) -> None:
+    """Give the test one parameter for each selected device it is meant for; starts nothing.
 
     Raises:
-        pytest.UsageError: an argument is unknown or wrong.
+        UserError: a mark is wrong.
     """
-    devices: list[tuple[str, ...]] = []
-    needs: set[str] = set()
-    engine = ""
-    for mark in node.iter_markers("edge"):
-        where = f"@pytest.mark.edge on {node.nodeid}"
-        if mark.args:
-            raise pytest.UsageError(f"{where} takes names only: {', '.join(_KNOWN)}")
-        for name in mark.kwargs:
-            if name not in _KNOWN:
-                raise pytest.UsageError(
-                    f"{where} has no argument {name!r}; it takes {', '.join(_KNOWN)}"
-                )
-        if "devices" in mark.kwargs:
-            devices.append(_strings(mark.kwargs["devices"], f"{where}: devices"))
-        needs.update(_strings(mark.kwargs.get("needs", ()), f"{where}: needs"))
-        engine = engine or mark.kwargs.get("engine", "")
-        if engine and engine not in ENGINES:
-            raise pytest.UsageError(
-                f"{where}: there is no engine {engine!r}; use one of: {', '.join(ENGINES)}"
-            )
-    if needs:
-        from harness.choose import check_needs
-
-        try:
-            check_needs(frozenset(needs))
-        except OptionError as error:
-            raise pytest.UsageError(f"@pytest.mark.edge on {node.nodeid}: {error}") from None
-    return Marks(tuple(devices), frozenset(needs), engine)
-
-
-def _strings(value: object, where: str) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return tuple(word.strip() for word in value.split(","))
-    if isinstance(value, Iterable):
-        words = tuple(value)
-        if all(isinstance(word, str) for word in words):
-            return words
-    raise pytest.UsageError(f"{where} is {value!r}; give a string or a list of strings")
-
-
-def parametrize(metafunc: pytest.Metafunc, selected: Sequence[Profile]) -> None:
-    """Give the test one parameter for each selected device its marks allow."""
     marks = marks_of(metafunc.definition)
-    if not selected:
-        return  # the fixture says so when it is asked
-    allowed = [profile for profile in selected if marks.allow(profile)]
-    if not allowed:
+    if pool is None:
+        return  # the test is skipped, but a wrong mark is an error all the same
+    chosen = [profile.name for profile in pool.profiles]
+    if marks.devices is not None:
+        meant = pool.names(marks.devices)
+        chosen = [name for name in chosen if name in meant]
+    if chosen:
+        parameters = [
+            pytest.param(Wanted(name=name, needs=marks.needs, engine=marks.engine), id=name)
+            for name in chosen
+        ]
+    else:
+        # Skipped, not dropped: a test that vanishes is missed by nobody.
         reason = (
-            f"meant for {', '.join(' and '.join(p) for p in marks.devices)}; selected: "
-            f"{', '.join(profile.name for profile in selected)}"
+            f"meant for {', '.join(marks.devices or ())}; selected: "
+            f"{', '.join(profile.name for profile in pool.profiles)}"
         )
-        skip = pytest.param(None, id="no-device", marks=pytest.mark.skip(reason=reason))
-        metafunc.parametrize("_edge_wanted", [skip], indirect=True, scope="session")
-        return
-    metafunc.parametrize(
-        "_edge_wanted",
-        [
-            pytest.param(Wanted(profile.name, marks.needs, marks.engine), id=profile.name)
-            for profile in allowed
-        ],
-        indirect=True,
-        scope="session",
-    )
+        parameters = [pytest.param(None, id="no-device", marks=pytest.mark.skip(reason=reason))]
+    metafunc.parametrize("_edge_wanted", parameters, indirect=True, scope="session")

@@ -1,4 +1,4 @@
-"""Command-line options, ini values and environment variables, and what they come to.
+"""Command-line options, environment variables and ini values, and what they come to.
 
 The command line goes before the environment, the environment before the ini file.
 """
@@ -6,17 +6,21 @@ The command line goes before the environment, the environment before the ini fil
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# As harness.choose takes them. Written out: importing the engines' module would cost every
+# pytest run on a machine where this plugin is installed.
 ENGINES = ("auto", "user", "docker", "host")
-_FALSE = {"", "0", "false", "no", "off"}
-_TRUE = {"1", "true", "yes", "on"}
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_ALIASES: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class Settings:
     """What the person asked for."""
 
     devices: tuple[str, ...]
+    """Names, aliases, globs or ``all``; empty where no device was selected."""
     engine: str
     strict: bool
     profile_dirs: tuple[Path, ...]
@@ -33,14 +38,22 @@ class Settings:
 def add(parser: pytest.Parser) -> None:
     """Register the options under names that are ours alone."""
     group = parser.getgroup("edge-harness", "edge-harness: tests on emulated devices")
-    group.addoption("--edge-device", **_device_option())
-    group.addoption("--edge-engine", **_engine_option())
+    group.addoption("--edge-device", **_ALIASED["--device"])
+    group.addoption("--edge-engine", **_ALIASED["--engine"])
     group.addoption(
         "--edge-strict",
         dest="edge_strict",
         action="store_true",
         default=None,
-        help="a test that cannot run is an error, not a skip (for CI)",
+        help="a test that cannot run for want of a device or capability is an error, not a skip "
+        "(for CI)",
+    )
+    group.addoption(
+        "--no-edge-strict",
+        dest="edge_strict",
+        action="store_false",
+        default=None,
+        help="overrides EDGE_STRICT and the ini value edge_strict",
     )
     group.addoption(
         "--edge-profiles",
@@ -52,100 +65,172 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--edge-memory-mib",
         dest="edge_memory_mib",
-        type=_positive,
+        type=_mebibytes,
         metavar="N",
-        help="memory limit instead of the profile's (needs an engine with memory_limit)",
+        help="memory of the devices in MiB instead of the profile's (needs an engine that can "
+        "limit memory)",
     )
     parser.addini("edge_devices", "devices to test on, as --device", type="args", default=[])
-    parser.addini("edge_engine", "engine, as --engine", default="")
-    parser.addini("edge_strict", "as --edge-strict", type="bool", default=False)
-    parser.addini("edge_profiles", "folders with profiles", type="linelist", default=[])
+    parser.addini("edge_engine", "what runs them, as --engine", default="")
+    parser.addini("edge_strict", "true or false, as --edge-strict", type="bool", default=False)
+    parser.addini(
+        "edge_profiles",
+        "folders with device profiles, one a line, relative to the ini file",
+        type="linelist",
+        default=[],
+    )
 
 
-def _device_option() -> dict[str, Any]:
-    return {
+def _mebibytes(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole, positive number of MiB")
+    return int(text)
+
+
+_ALIASED: Mapping[str, Mapping[str, Any]] = {
+    "--device": {
         "dest": "edge_device",
         "action": "append",
         "metavar": "NAME",
         "help": "emulated device to test on: a name, a comma list, a glob or 'all'; may be "
         "repeated ('edge-harness devices' lists the names)",
-    }
-
-
-def _engine_option() -> dict[str, Any]:
-    return {
+    },
+    "--engine": {
         "dest": "edge_engine",
         "choices": ENGINES,
-        "help": "what brings devices to life (default: auto, the cheapest that proves enough)",
-    }
+        "help": "what brings devices to life (default: auto, the cheapest that proves what a "
+        "test needs)",
+    },
+}
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of MiB")
-    return number
+# -- --device and --engine, which others may own --------------------------------------------------
 
 
-def add_aliases(parser: pytest.Parser) -> None:
+def _is_free(parser: pytest.Parser, name: str) -> bool:
+    """Whether no plugin has an option ``name``. Asks the parser itself, because conflicts
+    between option groups only show when it is built, which until pytest 9 was too late."""
+    probe = f"{name}=x"
+    try:
+        _, unknown = parser.parse_known_and_unknown_args([probe])
+    except (pytest.UsageError, SystemExit):
+        return False  # known, and "x" is not one of its choices
+    return probe in unknown
+
+
+def forget_values_taken_for_paths(
+    early_config: pytest.Config, parser: pytest.Parser, args: Sequence[str]
+) -> None:
+    """In ``--device rpi4`` pytest takes the second word for a test file until the alias is
+    known, and then does not look for conftest files in ``testpaths``."""
+    known = getattr(early_config, "known_args_namespace", None)
+    paths = getattr(known, "file_or_dir", None)
+    if not isinstance(paths, list):
+        return
+    words = list(map(str, args))
+    for name in _ALIASED:
+        values = [value for word, value in itertools.pairwise(words) if word == name]
+        if values and _is_free(parser, name):
+            for value in values:
+                if value in paths:
+                    paths.remove(value)
+
+
+def add_aliases(early_config: pytest.Config, parser: pytest.Parser) -> None:
     """Add ``--device`` and ``--engine`` where nobody else owns them.
 
-    pytest-playwright has a ``--device`` of its own, and two owners crash pytest at start.
+    pytest-playwright has a ``--device`` of its own and so have many conftest files; two owners
+    of one name crash pytest at start.
     """
     group = parser.getgroup("edge-harness")
-    taken = {
-        name
-        for other in getattr(parser, "_groups", [])
-        for option in other.options
-        for name in option.names()
-    }
-    for name, attributes in (("--device", _device_option()), ("--engine", _engine_option())):
-        if name in taken:
+    ours = set()
+    for name, attributes in _ALIASED.items():
+        if not _is_free(parser, name):
             continue
         try:
             group.addoption(name, **attributes)
         except (ValueError, argparse.ArgumentError):
             continue
+        ours.add(name)
+    early_config.stash[_ALIASES] = frozenset(ours)
+
+
+def spelled(config: pytest.Config, name: str) -> str:
+    """``--device`` or ``--engine``, or its long name where the short one is not ours."""
+    return name if name in config.stash.get(_ALIASES, _ALIASED) else f"--edge-{name[2:]}"
+
+
+def nothing_selected(config: pytest.Config) -> str:
+    """Why a test that wants a device does not run."""
+    return (
+        f"no device selected: run pytest {spelled(config, '--device')}=rpi4 "
+        "(edge-harness devices lists the names)"
+    )
+
+
+# -- what it comes to ------------------------------------------------------------------------------
 
 
 def settings_of(config: pytest.Config) -> Settings:
     """The settings of this run.
 
     Raises:
-        pytest.UsageError: an environment variable or ini value is wrong.
+        pytest.UsageError: an option, environment variable or ini value is wrong.
     """
     option = config.option
-    devices = _words(option.edge_device) or _words([os.environ.get("EDGE_DEVICE", "")])
-    engine = option.edge_engine or os.environ.get("EDGE_ENGINE") or config.getini("edge_engine")
-    if engine and engine not in ENGINES:
+    devices: Sequence[str] | None = option.edge_device
+    if devices and not all(text.strip(", ") for text in devices):
         raise pytest.UsageError(
-            f"there is no engine {engine!r} (EDGE_ENGINE or edge_engine); use one of: "
-            + ", ".join(ENGINES)
+            f"{spelled(config, '--device')}: '' names no device; edge-harness devices lists the "
+            "names"
         )
-    strict = option.edge_strict
-    if strict is None:
-        strict = _boolean("EDGE_STRICT", config.getini("edge_strict"))
-    folders = option.edge_profiles or config.getini("edge_profiles")
-    base = config.rootpath if not option.edge_profiles else config.invocation_params.dir
+    devices = devices or [os.environ.get("EDGE_DEVICE", "")]
     return Settings(
-        devices=devices or _words(config.getini("edge_devices")),
-        engine=engine or "auto",
-        strict=strict,
-        profile_dirs=tuple(base / folder for folder in folders),
+        devices=_words(devices) or _words(config.getini("edge_devices")),
+        engine=_engine(config),
+        strict=_strict(config),
+        profile_dirs=_profile_dirs(config),
         memory_mib=option.edge_memory_mib,
     )
 
 
-def _words(values: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(
-        word.strip() for value in values or () for word in value.split(",") if word.strip()
-    )
+def _words(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
-def _boolean(variable: str, default: bool) -> bool:
-    text = os.environ.get(variable)
+def _engine(config: pytest.Config) -> str:
+    if config.option.edge_engine:
+        return str(config.option.edge_engine)
+    for source, value in (
+        ("environment variable EDGE_ENGINE", os.environ.get("EDGE_ENGINE", "")),
+        ("ini value edge_engine", config.getini("edge_engine")),
+    ):
+        if value and value not in ENGINES:
+            raise pytest.UsageError(
+                f"{source}: there is no engine {value!r}; use one of: {', '.join(ENGINES)}"
+            )
+        if value:
+            return str(value)
+    return "auto"
+
+
+def _strict(config: pytest.Config) -> bool:
+    if config.option.edge_strict is not None:
+        return bool(config.option.edge_strict)
+    text = os.environ.get("EDGE_STRICT")
     if text is None:
-        return default
-    if text.lower() in _TRUE | _FALSE:
-        return text.lower() in _TRUE
-    raise pytest.UsageError(f"{variable}={text!r} is neither true nor false; use 1 or 0")
+        return bool(config.getini("edge_strict"))
+    if text.strip().lower() not in _TRUE | _FALSE:
+        raise pytest.UsageError(
+            f"environment variable EDGE_STRICT: {text!r} is neither true nor false; use 1 or 0"
+        )
+    return text.strip().lower() in _TRUE
+
+
+def _profile_dirs(config: pytest.Config) -> tuple[Path, ...]:
+    folders: Sequence[str] = config.option.edge_profiles or ()
+    base = config.invocation_params.dir
+    if not folders:
+        folders = config.getini("edge_profiles")
+        base = config.inipath.parent if config.inipath is not None else config.rootpath
+    return tuple(base / Path(folder).expanduser() for folder in folders)

@@ -1,129 +1,134 @@
-"""What reports say about devices: sections, properties, errors of the machinery, the summary."""
+"""What reports carry of devices: sections, properties, findings. Registered only when devices are
+selected."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import EdgeError, InfrastructureError, InternalError
+from harness.errors import DeviceFailed, EdgeError, MissingCapability
+from harness.pytest_support.pool import CapabilitySkip, Pool
+from harness.pytest_support.summary import FINDING, Summary
 
 if TYPE_CHECKING:
     from harness.device import Device
-    from harness.pytest_support.pool import Pool
 
 LOG_LINES = 100
-_FINDING = "edge_finding"
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters as escapes: XML cannot hold them."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """``text`` with characters that XML cannot hold as escapes."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 class Reporting:
-    """Registered only when devices are selected."""
+    """Hooks around each test, and the summary of all."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._log_start: dict[int, int] = {}
+        self._summary = Summary(pool)
+        self._log_start = 0
+        #: How many findings of a device belong to earlier tests.
         self._seen: dict[int, int] = {}
-        self._findings: dict[str, list[str]] = {}
-        self._commands: dict[str, str] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        self._pool.expect(items)
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        device = self._pool.device_of(item)  # not a fresh one: that starts in this set-up
+        self._log_start = 0
+        if device is not None:
+            self._log_start = len(_log(device))
+            self._seen[id(device)] = len(device.findings)
+        yield
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        self._pool.test_done(item)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        device = self._device_of(item)
-        if device is not None:
-            for name, value in device.describe().items():
-                item.user_properties.append((f"edge_{name}", printable(value)))
-            if device.engine != "docker":  # whose log costs a request
-                self._log_start[id(device)] = len(device.log())
-        yield
+        outcome: Any = yield
+        error = outcome.excinfo[1] if outcome.excinfo else None
+        if isinstance(error, MissingCapability) and not self._pool.settings.strict:
+            outcome.force_exception(CapabilitySkip(error))
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Iterator[None]:
-        device = self._device_of(item)
-        error = call.excinfo.value if call.excinfo is not None else None
-        if isinstance(error, EdgeError) and not isinstance(error, InternalError):
-            _cut_traceback(error)
-        if device is not None:
-            self._collect_findings(item, device)
+        device = self._pool.device_of(item)
+        if device is not None and call.when == "call":
+            # Only now: the versions of runtimes are known once a model was loaded.
+            for name, value in device.describe().items():
+                item.user_properties.append((f"edge_{name}", printable(value)))
         outcome: Any = yield
         report: pytest.TestReport = outcome.get_result()
-        if not report.failed:
-            return
-        if isinstance(error, EdgeError) and report.when != "call":
-            report.longrepr = f"{type(error).__name__}: {error}"
-        if isinstance(error, InfrastructureError) and report.when == "call":
-            # Trouble with the machinery is an error (E), never a failed test (F).
-            report.when = "setup"
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, CapabilitySkip) and report.skipped:
+            path, line, _ = item.reportinfo()
+            report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error.msg}")
+            self._attach(item, "skip", "", error.error.message, error.error.next_step)
         if device is not None:
-            start = self._log_start.get(id(device), 0)
-            lines = device.log()[start:].splitlines()[-LOG_LINES:]
-            if lines:
-                report.sections.append((f"device log {device.name}", "\n".join(lines)))
+            self._attach_findings(item, device, error, failed=report.failed)
+            if report.failed:
+                log = _log(device)[self._log_start :].splitlines()[-LOG_LINES:]
+                if log:
+                    report.sections.append((f"device log {device.name}", "\n".join(log)))
 
-    def _device_of(self, item: pytest.Item) -> Device | None:
-        values = getattr(item, "funcargs", {})
-        for name in ("fresh_device", "device"):
-            found = values.get(name)
-            if found is not None and found in self._pool.running():
-                device: Device = found
-                return device
-        return None
+    def _attach_findings(
+        self, item: pytest.Item, device: Device, error: BaseException | None, *, failed: bool
+    ) -> None:
+        start = self._seen.get(id(device), 0)
+        new = device.findings[start:]
+        self._seen[id(device)] = start + len(new)
+        for finding in new:
+            if finding.kind != "crash":
+                self._attach(item, finding.kind, device.name, finding.text, finding.command)
+        # A crash that a test foresaw is no finding. Hypothesis makes many on its way to the
+        # smallest input: the last is the one.
+        crashes = [finding for finding in new if finding.kind == "crash"]
+        if failed and isinstance(error, DeviceFailed):
+            cause = str(error.details.get("summary", ""))
+            self._attach(item, "crash", device.name, _headline(error.message, cause))
+        elif failed and crashes:
+            self._attach(item, "crash", device.name, _headline(crashes[-1].text))
 
-    def _collect_findings(self, item: pytest.Item, device: Device) -> None:
-        """Findings travel with reports, so that xdist's workers need no channel of their own."""
-        seen = self._seen.get(id(device), 0)
-        for finding in device.findings[seen:]:
-            text = {"device": device.name, "kind": finding.kind, "text": finding.text}
-            if finding.command:
-                text["command"] = finding.command
-            item.user_properties.append((_FINDING, printable(json.dumps(text))))
-        self._seen[id(device)] = len(device.findings)
+    def _attach(
+        self, item: pytest.Item, kind: str, device: str, text: str, command: str = ""
+    ) -> None:
+        """Findings travel with the test's properties, which xdist brings to the controller."""
+        finding = {"kind": kind, "device": device, "text": text, "command": command}
+        item.user_properties.append((FINDING, json.dumps(finding)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.failed or report.when == "setup":
-            for name, value in report.user_properties:
-                if name == _FINDING:
-                    self._note(report.nodeid, json.loads(str(value)))
-
-    def _note(self, nodeid: str, finding: dict[str, str]) -> None:
-        headline = finding["text"].strip()
-        where = self._findings.setdefault(f"{finding['kind']}: {headline}", [])
-        if nodeid not in where:
-            where.append(nodeid)
-        if finding["kind"] == "crash":
-            self._commands.setdefault(nodeid, f"pytest --device={finding['device']} '{nodeid}' -v")
+        if report.when == "teardown":  # which has the properties of all phases
+            self._summary.note(report)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self._findings:
-            return
-        terminalreporter.section("edge devices")
-        for text, nodeids in self._findings.items():
-            terminalreporter.write_line(text)
-            shown = ", ".join(nodeids[:3]) + (", …" if len(nodeids) > 3 else "")
-            terminalreporter.write_line(f"  seen in {len(nodeids)} test(s): {shown}")
-        if self._commands:
-            terminalreporter.write_line("again: " + next(iter(self._commands.values())))
+        self._summary.write(terminalreporter)
 
 
-def _cut_traceback(error: EdgeError) -> None:
-    """Drop the frames below the user's own: our insides do not help to mend a model."""
-    trace = error.__traceback__
-    last_user = None
-    while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if module == "harness" or module.startswith("harness."):
-            break
-        last_user = trace
-        trace = trace.tb_next
-    if last_user is not None and trace is not None:
-        last_user.tb_next = None
+def _log(device: Device) -> str:
+    try:
+        return device.log()
+    except (OSError, EdgeError):  # its engine is gone; the test's own error says more
+        return ""
+
+
+def _headline(message: str, cause: str = "") -> str:
+    """What crashed while doing what, and the diagnosis in one line."""
+    lines = message.splitlines()
+    if cause and cause not in lines[0]:
+        return f"{lines[0]}: {cause}"
+    if len(lines) > 1 and not lines[0].endswith(":") and not lines[1].startswith("---"):
+        return f"{lines[0]}: {lines[1]}"
+    return lines[0].removesuffix(":")

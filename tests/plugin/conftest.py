@@ -1,0 +1,112 @@
+"""pytest inside pytest. ``edge`` runs it with the plugin; ``fake_devices`` puts a stand-in behind
+``open_device`` where a test is about the plugin and not about what an emulator does."""
+
+import importlib.metadata
+
+import pytest
+
+_INSTALLED = any(
+    entry.value == "harness.plugin"
+    for entry in importlib.metadata.entry_points(group="pytest11", name="edge-harness")
+)
+
+FAKE = """
+import os
+from pathlib import Path
+
+import harness.device
+from harness.errors import BootFailed
+from harness.facts import Finding
+
+RECORD = Path(__file__).parent / "record.txt"
+
+
+def record(text):
+    with RECORD.open("a") as file:
+        file.write(text + "\\n")
+
+
+class FakeDevice:
+    def __init__(self, profile, engine):
+        self.profile, self.name, self.engine = profile, profile.name, engine
+        self.findings = []
+        self.text = "booted\\n"
+
+    def log(self):
+        return self.text
+
+    def describe(self):
+        return {"device": self.name, "engine": self.engine, "odd": "a\\x07b"}
+
+    def crash(self, text):
+        self.findings.append(Finding(kind="crash", device=self.name, text=text))
+
+    def close(self):
+        record(f"close {self.name}")
+
+
+def open_device(profile, *, engine, needs, share, limits, progress, profiles):
+    record(f"open {profile.name} {engine} {share and 'shared'} {limits.memory_mib}")
+    if share:
+        record(f"key {share}")
+    if profile.name in os.environ.get("FAKE_BROKEN", ""):
+        raise BootFailed(f"{profile.name} did not come up", next_step="look at its log")
+    return FakeDevice(profile, engine)
+
+
+harness.device.open_device = open_device
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_person_who_runs_this(monkeypatch):
+    for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_STRICT", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def edge(pytester):
+    """``edge("--device=rpi4", …)`` runs pytest with the plugin, strictly."""
+    strictly = ["--strict-markers", "--strict-config", "-Werror"]
+    plugin = [] if _INSTALLED else ["-p", "harness.plugin"]
+
+    def run(*words, subprocess=False):
+        start = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
+        return start(*plugin, *strictly, *words)
+
+    return run
+
+
+@pytest.fixture
+def fake_devices(edge, pytester):
+    """As ``edge``, on the host engine, with devices that only keep a record."""
+    pytester.makeconftest(FAKE)
+
+    def run(*words, **options):
+        return edge("--engine=host", *words, **options)
+
+    return run
+
+
+@pytest.fixture
+def record(pytester):
+    """What happened to the stand-ins: ``record("open")`` are the lines that begin so."""
+
+    def read(kind):
+        path = pytester.path / "record.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if line.startswith(kind)]
+
+    return read
+
+
+@pytest.fixture
+def listed(edge):
+    """The ids that ``pytest --collect-only -q`` lists."""
+
+    def run(*words):
+        result = edge("--co", "-q", *words)
+        assert result.ret == 0, result.stderr.str()
+        return [line.partition("::")[2] for line in result.outlines if "::" in line]
+
+    return run

@@ -1,0 +1,201 @@
+"""What a person reads: errors and failures, sections, the summary, JUnit XML."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+BOTH = pytest.mark.parametrize("how", [["-p", "no:xdist"], ["-n2"]], ids=["alone", "xdist"])
+
+
+@BOTH
+def test_trouble_with_the_machinery_is_an_error_and_not_a_failed_test(pytester, fake_devices, how):
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.errors import CacheError, ModelError
+        def helper(): raise CacheError("the cache is full", next_step="make room")
+        def test_machinery(device):
+            helper()
+        @pytest.mark.xfail(reason="the model is bad")
+        def test_foreseen(device):
+            helper()
+        def test_model(device): raise ModelError("m.tflite is cut short")
+        """
+    )
+    result = fake_devices("--device=rpi4", *how)
+    result.assert_outcomes(errors=2, failed=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "test_trouble*.py:5: in test_machinery",
+            "    helper()",
+            "E   harness.errors.CacheError: the cache is full",
+            "E*next: make room",
+            "ERROR *::test_machinery?rpi4? - *CacheError: the cache is full",
+            "FAILED *::test_model?rpi4? - *ModelError: m.tflite is cut short",
+        ]
+    )
+
+
+def test_our_own_insides_are_not_shown_unless_asked_for(pytester, edge):
+    pytester.makepyfile(
+        """
+        from harness.profile import default_registry
+        def test_x():
+            default_registry().get('rpi9')
+        """
+    )
+    result = edge()
+    result.stdout.fnmatch_lines(["test_our*.py:3: in test_x", "*get('rpi9')", "E*UnknownDevice*"])
+    result.stdout.no_fnmatch_line("*profile_registry*")
+    edge("--full-trace").stdout.fnmatch_lines(["*profile_registry*"])
+    edge("--tb=line").stdout.fnmatch_lines(["*test_our*.py:3: *UnknownDevice*"])
+    edge("--tb=long").stdout.fnmatch_lines([">*default_registry().get(*"])
+
+
+def test_other_exceptions_keep_their_traceback(pytester, edge):
+    pytester.makepyfile("def test_x(): raise ValueError('mine')")
+    edge().stdout.fnmatch_lines([">*raise ValueError('mine')", "E*ValueError: mine"])
+
+
+@BOTH
+def test_a_missing_capability_is_a_skip_and_counted_at_the_end(pytester, fake_devices, how):
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.errors import MissingCapability
+        @pytest.mark.edge(needs={"isa"})
+        def test_1(device): pass
+        @pytest.mark.edge(needs="isa")
+        def test_2(fresh_device): pass
+        def test_3(device): raise MissingCapability("the host engine cannot cut power")
+        """
+    )
+    result = fake_devices("--device=rpi4", "-rs", *how)
+    result.assert_outcomes(skipped=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*edge devices*",
+            "skipped: no engine here can prove isa for rpi4*",
+            "  2 tests: *::test_1?rpi4?, *::test_2?rpi4?",
+            "next: edge-harness doctor",
+        ]
+    )
+    result.stdout.fnmatch_lines(["SKIPPED*test_a_missing*: *cannot prove isa*--edge-strict*"])
+    result.stdout.fnmatch_lines(["SKIPPED*cannot cut power*"])
+
+
+def test_a_missing_capability_is_an_error_where_strict(pytester, fake_devices):
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.errors import MissingCapability
+        @pytest.mark.edge(needs={"isa"})
+        def test_1(device): pass
+        def test_2(device): raise MissingCapability("the host engine cannot cut power")
+        """
+    )
+    fake_devices("--device=rpi4", "--edge-strict").assert_outcomes(errors=2)
+
+
+CRASH = """
+    import pytest
+    from harness.errors import IllegalInstruction
+    def test_crash(device):
+        for number in (1, 2):  # as Hypothesis does on its way to the smallest input
+            device.crash(f"rpi4 died of SIGILL {number}")
+        raise IllegalInstruction(
+            "rpi4 died of SIGILL\\ndetails", details={"summary": "fmov needs FEAT_FP16"}
+        )
+    def test_program(device):
+        device.crash("rpi4 died of SIGSEGV while running x\\nin libm.so\\nmore")
+        assert 1 == 2
+    def test_foreseen(device):
+        device.crash("rpi4 died of a crash that was wanted")
+"""
+
+
+@BOTH
+def test_crashes_are_summed_up_with_the_command_that_repeats_them(pytester, fake_devices, how):
+    pytester.makepyfile(test_c=CRASH)
+    result = fake_devices("--device=rpi4,rpi5", "-k", "rpi4", *how)
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*= edge devices =*",
+            "rpi4 died of SIGILL: fmov needs FEAT_FP16",
+            "  1 test: test_c.py::test_crash?rpi4?",
+            "rpi4 died of SIGSEGV while running x: in libm.so",
+        ]
+    )
+    text = result.stdout.str()
+    assert "SIGILL 1" not in text.partition("= edge devices =")[2]
+    assert "was wanted" not in text
+    (command,) = [line for line in result.outlines if line.startswith("next: ")]
+    assert command.startswith("next: pytest --device=rpi4 --engine=host 'test_c.py::test_")
+    assert command.count("::") == 2
+
+
+def test_a_warning_of_a_device_is_shown_once_with_its_command(pytester, fake_devices):
+    pytester.makepyfile(
+        """
+        from harness.facts import Finding
+        def test_1(device):
+            device.findings.append(Finding(
+                kind="warning", device="rpi4", text="not checked", command="edge-harness setup"
+            ))
+        def test_2(device): pass
+        """
+    )
+    result = fake_devices("--device=rpi4")
+    result.assert_outcomes(passed=2)
+    assert [line for line in result.outlines if "not checked" in line] == ["warning: not checked"]
+    result.stdout.fnmatch_lines(["  1 test: *::test_1?rpi4?", "next: edge-harness setup"])
+
+
+def test_a_run_without_findings_has_no_section(pytester, fake_devices):
+    pytester.makepyfile("def test_x(device): pass\ndef test_y(device): assert 0")
+    result = fake_devices("--device=rpi4")
+    assert "edge devices" not in result.stdout.str()
+    assert [line for line in result.outlines if line.startswith("edge: ")]
+    quiet = fake_devices("--device=rpi4", "-q")
+    assert "edge: " not in quiet.stdout.str()
+
+
+@BOTH
+def test_a_failure_shows_what_the_device_logged_during_that_test(pytester, fake_devices, how):
+    pytester.makepyfile(
+        """
+        def test_1(device): device.text += "of the first test\\n"
+        def test_2(device):
+            device.text += "".join(f"line {n}\\n" for n in range(150))
+            assert 0
+        """
+    )
+    result = (
+        fake_devices("--device=rpi4", "--dist=loadfile", *how)
+        if how[0] == "-n2"
+        else (fake_devices("--device=rpi4", *how))
+    )
+    result.stdout.fnmatch_lines(["*device log rpi4*", "line 50", "line 149"])
+    assert "of the first test" not in result.stdout.str()
+    assert "line 49\n" not in result.stdout.str()
+
+
+@BOTH
+def test_junit_carries_what_ran_each_test(pytester, fake_devices, how):
+    pytester.makepyfile(
+        """
+        from harness.errors import CacheError
+        def test_x(device): pass
+        def test_y(device): raise CacheError("full")
+        def test_plain(): pass
+        """
+    )
+    fake_devices("--device=rpi4", "--junitxml=report.xml", *how)
+    root = ElementTree.parse(pytester.path / "report.xml").getroot()
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    for name in ("test_x[rpi4]", "test_y[rpi4]"):
+        found = {p.get("name"): p.get("value") for p in cases[name].iter("property")}
+        assert found == {"edge_device": "rpi4", "edge_engine": "host", "edge_odd": "a\\x07b"}
+    assert list(cases["test_plain"].iter("property")) == []
+    assert [child.tag for child in cases["test_y[rpi4]"]][-1] == "error"
