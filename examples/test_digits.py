@@ -79,7 +79,7 @@ def test_a_model_too_big_for_the_memory_is_reported_as_such(fresh_device):
         pytest.raises(OutOfMemory) as death,
         fresh_device.load(FIXTURES / "models" / "big_memory.tflite") as session,
     ):
-        session.run([1] * session.inputs[0].shape[0])
+        session.run(np.ones(session.inputs[0].shape, np.float32))
     assert death.value.details["limit_mib"] == 256
 
 
