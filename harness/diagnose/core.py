@@ -196,7 +196,7 @@ def fault_in(path: Path, resolve: Resolve) -> Fault:
                 library=library,
                 offset=offset,
             )
-    except (OSError, struct.error, ELFError) as error:
+    except (OSError, struct.error, ELFError, ValueError, OverflowError, MemoryError) as error:
         raise BadCore(f"it cannot be read: {error}") from None
 
 
@@ -211,7 +211,7 @@ def _code_in(library: Library, offset: int) -> bytes | None:
                 if segment["p_flags"] & 1 and 0 <= inside < segment["p_filesz"]:
                     file.seek(segment["p_offset"] + inside)
                     return file.read(min(16, segment["p_filesz"] - inside))
-    except (ELFError, OSError):
+    except (ELFError, OSError, ValueError, OverflowError):
         return None
     return None
 

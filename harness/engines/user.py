@@ -53,7 +53,7 @@ def isolation(prefix: tuple[str, ...] | None) -> tuple[str, str]:
     if prefix is None:
         return "none", "bubblewrap is neither fetched nor installed"
     base = [*prefix, *_NAMESPACE_FLAGS]
-    tries = (
+    tries: tuple[tuple[str, list[str]], ...] = (
         # Over a folder of the cache, where images lie: not every file system can be overlaid,
         # and the host's own root often is an overlay already.
         ("overlay", ["--overlay-src", str(cache_dir()), "--tmp-overlay", "/tmp"]),

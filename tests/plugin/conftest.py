@@ -5,6 +5,9 @@ import importlib.metadata
 
 import pytest
 
+# Loaded here, they are not loaded again by each pytest inside pytest.
+import harness.device  # noqa: F401
+
 _INSTALLED = any(
     entry.value == "harness.plugin"
     for entry in importlib.metadata.entry_points(group="pytest11", name="edge-harness")
@@ -62,6 +65,7 @@ harness.device.open_device = open_device
 def _no_settings_of_the_person_who_runs_this(monkeypatch):
     for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_STRICT", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")  # or pytest cuts the messages of its short summary
 
 
 @pytest.fixture
