@@ -1,221 +1,255 @@
-"""The command ``edge-harness``; heavy imports wait until a subcommand needs them."""
+"""The command ``edge-harness``. Everything heavy is imported by the command that needs it."""
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import DeviceFailed, EdgeError, InfrastructureError, UserError
-
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.errors import EdgeError
     from harness.profile import Profile, ProfileRegistry
 
-EXIT_DEVICE, EXIT_USER, EXIT_INFRASTRUCTURE = 1, 2, 3
+#: Exit statuses of the command itself.
+DEVICE_FAILED, USER_ERROR, INFRASTRUCTURE = 1, 2, 3
 _ENGINES = ("auto", "user", "docker", "host")
 
 
-def _exit_status(error: EdgeError) -> int:
-    if isinstance(error, UserError):
-        return EXIT_USER
-    if isinstance(error, InfrastructureError):
-        return EXIT_INFRASTRUCTURE
-    return EXIT_DEVICE if isinstance(error, DeviceFailed) else 70
-
-
 class _Group(click.Group):
-    """Turns our errors into one message and an exit status; a traceback is for bugs only."""
+    """Turns our errors into one message and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        from harness.errors import EdgeError
+
         try:
             return super().invoke(ctx)
         except EdgeError as error:
             click.echo(f"edge-harness: {error}", err=True)
-            ctx.exit(_exit_status(error))
+            sys.exit(exit_status(error))
+        except KeyboardInterrupt:
+            sys.exit(130)
         except BrokenPipeError:
-            sys.stderr.close()
-            ctx.exit(1)
+            # "edge-harness devices | head": nobody reads on. Keep the interpreter from
+            # complaining about the same when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+def exit_status(error: EdgeError) -> int:
+    """What the command ends with after ``error``."""
+    from harness.errors import DeviceFailed, UserError
+
+    if isinstance(error, UserError):
+        return USER_ERROR
+    return DEVICE_FAILED if isinstance(error, DeviceFailed) else INFRASTRUCTURE
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """A status line on a terminal, plain lines elsewhere."""
+def progress() -> Iterator[Callable[[str], None]]:
+    """Where to say what is going on: a moving line on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
-        yield _say
+        yield lambda text: click.echo(text, err=True)
         return
     from rich.console import Console
 
     with Console(stderr=True).status("…") as status:
-        yield lambda text: status.update(text)
+        yield lambda text: status.update(text.replace("[", r"\["))
 
 
-_profiles_option = click.option(
-    "--edge-profiles",
-    "folders",
-    multiple=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder with profiles of your own; may be repeated.",
-)
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
 
 
-def _registry(folders: tuple[Path, ...]) -> ProfileRegistry:
+def _registry() -> ProfileRegistry:
+    from pathlib import Path
+
     from harness.profile import default_registry
 
-    return default_registry(folders, Path.cwd())
+    return default_registry(rootdir=Path.cwd())
+
+
+def _profiles(names: tuple[str, ...], default: str = "rpi4") -> list[Profile]:
+    registry = _registry()
+    return registry.select(names or (default,))
+
+
+def _plain(text: str) -> None:
+    click.echo(text)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Test edge inference on devices you do not have on your desk.
-
-    Exit status: 0 fine, 1 the device failed, 2 the request cannot be right, 3 this machine
-    lacks something.
-    """
+    """Test edge inference on devices that are not on your desk."""
 
 
 @main.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed
+    from importlib.metadata import version as version_of
 
-    click.echo(f"edge-harness {installed('pytest-edge-harness')}")
+    click.echo(version_of("pytest-edge-harness"))
 
 
 @main.command()
-@click.option("--engine", type=click.Choice(_ENGINES[1:]), help="Ask only whether this can run.")
-@click.option("--device", default="rpi4", show_default=True, help="The device to run on it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_profiles_option
-@click.pass_context
-def doctor(
-    ctx: click.Context, engine: str | None, device: str, as_json: bool, folders: tuple[Path, ...]
-) -> None:
-    """Say what this machine has, what it lacks, and how to mend it.
+@click.option("--device", default="rpi4", show_default=True, help="Board to ask the engines about.")
+@click.option("--engine", type=click.Choice(_ENGINES[1:]), help="Ask about this engine only.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(device: str, engine: str | None, as_json: bool) -> None:
+    """List what this machine has and lacks, each with its fix.
 
-    Status 0 if a device can run (with --engine: on that engine), else 3.
+    Ends with status 0 if a board can be emulated here (with --engine: if that engine can), 1
+    otherwise.
     """
-    profile = _registry(folders).get(device)
-    if engine is not None:
-        from harness.choose import choose_engine
-
-        _, availability = choose_engine(profile, engine)
-        click.echo(f"{engine}: {availability.reason}")
-        return
     from harness.system import doctor as examination
 
-    checks = examination.examine(profile)
-    if as_json:
-        click.echo(json.dumps([check.as_dict() for check in checks], indent=1))
+    profile = _registry().get(device)
+    if engine:
+        checks = examination.engines(profile, [engine])
+        good = checks[0].status != "missing"
     else:
-        from rich.console import Console
+        checks = examination.examine(profile)
+        good = examination.can_run(checks)
+    if as_json:
+        import json
 
-        examination.show(checks, Console())
-    ctx.exit(0 if examination.can_run(checks) else EXIT_INFRASTRUCTURE)
+        click.echo(json.dumps({"ok": good, "checks": examination.as_json(checks)}, indent=1))
+    else:
+        from harness.system.doctor_table import print_checks
+
+        print_checks(checks, good=good, console=_console())
+    sys.exit(0 if good else 1)
 
 
 @main.command()
-@click.option("--device", "names", multiple=True, help="Fetch for this device (default: rpi4).")
-@click.option("--system", is_flag=True, help="Also install Docker Engine and binfmt (needs root).")
+@click.option("--device", "devices", multiple=True, help="Boards to fetch parts for (rpi4).")
+@click.option(
+    "--system",
+    is_flag=True,
+    help="Also install and start Docker Engine, and register "
+    "QEMU with the kernel (root, or sudo without a password).",
+)
 @click.option("--undo", is_flag=True, help="Stop and unregister what --system started.")
-@_profiles_option
-def setup(names: tuple[str, ...], system: bool, undo: bool, folders: tuple[Path, ...]) -> None:
-    """Fetch what devices need into the cache; no root, nothing outside the cache.
-
-    With --system, add what needs root, too; without, say what that would be.
-    """
-    from harness.system import setup as setting_up
+def setup(devices: tuple[str, ...], system: bool, undo: bool) -> None:
+    """Fetch QEMU, images and runtimes into the cache; with --system add Docker and binfmt."""
+    from harness.system import setup as work
 
     if undo:
-        setting_up.undo(_say)
+        work.undo(_plain)
         return
-    profiles: list[Profile] = _registry(folders).select(names or ("rpi4",))
-    setting_up.fetch(profiles, _say)
+    with progress() as say:
+        work.fetch(_profiles(devices), _plain if not sys.stderr.isatty() else _kept(say))
     if system:
-        setting_up.apply(_say)
+        work.apply(_plain)
         return
-    steps, notes = setting_up.plan()
-    if steps:
-        _say("Docker and binfmt are optional. 'edge-harness setup --system' would run, as root:")
+    steps, notes = work.plan()
+    if not steps and not notes:
+        click.echo("Docker Engine and binfmt are ready: all engines can run")
+        return
+    click.echo(
+        "\nThe user engine is ready. For the docker engine, 'edge-harness setup --system' would "
+        "run, as root:"
+    )
     for step in steps:
-        _say(f"  {step.command()}    # {step.why}")
+        click.echo(f"  # {step.why}\n  {step.command()}")
     for note in notes:
-        _say(note)
+        click.echo(f"  # {note}")
+
+
+def _kept(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Results stay on the screen, what is under way is shown while it lasts."""
+
+    def show(text: str) -> None:
+        if text.startswith(("fetching", "building")):
+            say(text)
+        else:
+            click.echo(text)
+
+    return show
 
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_profiles_option
-def devices(name: str | None, as_json: bool, folders: tuple[Path, ...]) -> None:
-    """List the device profiles, or show one in full."""
-    from harness import profiles_table
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def devices(name: str | None, as_json: bool) -> None:
+    """List the device profiles, or show the one called NAME in full."""
+    from harness.profiles_table import as_dict, print_one, print_table
 
-    registry = _registry(folders)
+    registry = _registry()
     if as_json:
-        profiles = [registry.get(name)] if name else registry.all()
-        content = [profiles_table.as_dict(profile) for profile in profiles]
-        click.echo(json.dumps(content[0] if name else content, indent=1))
-        return
-    from rich.console import Console
+        import json
 
-    if name:
-        profiles_table.print_one(registry.get(name), Console())
+        if name:
+            click.echo(json.dumps(as_dict(registry.get(name)), indent=1))
+        else:
+            profiles, _broken = registry.working()
+            click.echo(json.dumps([as_dict(profile) for profile in profiles], indent=1))
+    elif name:
+        print_one(registry.get(name), _console())
     else:
-        profiles_table.print_table(registry, Console())
+        print_table(registry, _console())
 
 
 @main.group()
 def image() -> None:
-    """Look after device images and runtimes in the cache."""
+    """Look after the images and runtimes in the cache."""
 
 
 @image.command("ls")
-def image_ls() -> None:
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def image_ls(as_json: bool) -> None:
     """List images and runtime layers."""
-    import time
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from harness.cache import cache_dir
     from harness.image import list_images
 
-    table = Table("key", "kind", "arch", "content", "MiB", "last used", title=str(cache_dir()))
-    for entry in list_images():
-        used = time.strftime("%Y-%m-%d", time.localtime(entry["used"]))
-        table.add_row(
-            *(entry[name] for name in ("key", "kind", "arch", "content")),
-            f"{entry['size_mib']:.0f}",
-            used,
+    entries = list_images()
+    if as_json:
+        import json
+
+        click.echo(
+            json.dumps([{**entry, "path": str(entry["path"])} for entry in entries], indent=1)
         )
-    Console().print(table)
+        return
+    if not entries:
+        click.echo("the cache is empty; 'edge-harness setup' fills it")
+        return
+    import time
+
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("kind", "key", "arch", "MiB", "last used", "content"):
+        table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d", time.localtime(entry["used"]))
+        size = f"{entry['size_mib']:.0f}"
+        table.add_row(entry["kind"], entry["key"], entry["arch"], size, used, entry["content"])
+    console = _console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
 
 
 @image.command("build")
-@click.argument("names", nargs=-1)
-@_profiles_option
-def image_build(names: tuple[str, ...], folders: tuple[Path, ...]) -> None:
-    """Build what the devices NAMES (default: rpi4) need."""
-    from harness.system import setup as setting_up
+@click.argument("names", nargs=-1, metavar="[DEVICE]...")
+def image_build(names: tuple[str, ...]) -> None:
+    """Build the images and default runtimes of devices (rpi4) that are not in the cache yet."""
+    from harness.system.setup import fetch
 
-    with _progress() as say:
-        setting_up.fetch(_registry(folders).select(names or ("rpi4",)), say)
+    with progress() as say:
+        fetch(_profiles(names), _plain if not sys.stderr.isatty() else _kept(say))
 
 
 @image.command("rm")
-@click.argument("keys", nargs=-1, required=True)
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def image_rm(keys: tuple[str, ...]) -> None:
-    """Delete images or layers by their KEYS."""
+    """Delete images or layers."""
     from harness.image import remove
 
     for key in keys:
@@ -224,84 +258,115 @@ def image_rm(keys: tuple[str, ...]) -> None:
 
 
 @image.command("gc")
-@click.option("--days", type=click.FloatRange(min=0), default=30.0, show_default=True)
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Keep what was used within so many days.",
+)
 def image_gc(days: float) -> None:
-    """Delete what was not used for so many days."""
+    """Delete what has not been used for a while, in the cache and in Docker."""
+    from harness.errors import EdgeError
     from harness.image import gc
 
-    for key in gc(unused_days=days):
+    removed = gc(unused_days=days)
+    try:
+        from harness.engines.docker_image import remove_unknown
+
+        removed += remove_unknown()
+    except EdgeError:
+        pass  # no Docker, nothing in it
+    for key in removed:
         click.echo(f"removed {key}")
-
-
-_engine_option = click.option(
-    "--engine", type=click.Choice(_ENGINES), default="auto", show_default=True
-)
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("name")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@_engine_option
-@click.option("--timeout-s", type=click.FloatRange(min=0, min_open=True), default=600.0)
-@click.option("--requirement", "requirements", multiple=True, help="Wheel to have there.")
-@_profiles_option
-@click.pass_context
-def run(
-    ctx: click.Context,
-    name: str,
-    command: tuple[str, ...],
-    engine: str,
-    timeout_s: float,
-    requirements: tuple[str, ...],
-    folders: tuple[Path, ...],
-) -> None:
-    """Run COMMAND on the device NAME: edge-harness run rpi4 -- uname -m
-
-    The status is the program's, 128 + N after signal N. Standard input is passed on.
-    """
-    from harness.device import open_device, sweep
-
-    sweep()
-    profile = _registry(folders).get(name)
-    data = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
-    with _progress() as say, open_device(profile, engine=engine, progress=say) as device:
-        result = device.run(command, timeout_s=timeout_s, requirements=requirements, input=data)
-    sys.stdout.write(result.stdout)
-    sys.stderr.write(result.stderr)
-    if result.error is not None and result.diagnosis is not None:
-        click.echo(f"edge-harness: {result.error}", err=True)
-    ctx.exit(128 + result.signal if result.signal else result.returncode)
+    click.echo(f"{len(removed)} removed")
 
 
 @main.command()
+@click.option("--engine", type=click.Choice(_ENGINES), default="auto", show_default=True)
+@click.option("--env", "environment", multiple=True, metavar="NAME=VALUE")
+@click.option(
+    "--requirement",
+    "-r",
+    "requirements",
+    multiple=True,
+    help="Wheel to have on PYTHONPATH, as pip takes it.",
+)
+@click.option("--memory-mib", type=click.IntRange(min=1), help="Instead of the board's memory.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    help="Seconds.",
+)
 @click.argument("name")
-@_engine_option
-@_profiles_option
-def shell(name: str, engine: str, folders: tuple[Path, ...]) -> None:
-    """Type commands for the device NAME; each runs in its shell. Ends with end of file."""
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    name: str,
+    argv: tuple[str, ...],
+    engine: str,
+    environment: tuple[str, ...],
+    requirements: tuple[str, ...],
+    memory_mib: int | None,
+    timeout_s: float,
+) -> None:
+    """Run a program on the device NAME: edge-harness run rpi4 -- python3 -c 'print(1)'
+
+    Ends with the program's exit status, or 128 and the number of the signal that killed it.
+    """
     from harness.device import open_device, sweep
+    from harness.engines import Limits
+    from harness.errors import OptionError
+
+    for item in environment:
+        if "=" not in item:
+            raise OptionError(f"--env {item!r} has no '='", next_step="write --env NAME=VALUE")
+    data = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    with progress() as say:
+        sweep()
+        device = open_device(
+            _registry().get(name),
+            engine=engine,
+            limits=Limits(memory_mib=memory_mib),
+            progress=say,
+        )
+    with device:
+        result = device.run(
+            argv,
+            env=dict(item.split("=", 1) for item in environment),
+            input=data,
+            timeout_s=timeout_s,
+            requirements=requirements,
+        )
+    click.echo(result.stdout, nl=False)
+    click.echo(result.stderr, nl=False, err=True)
+    if result.signal and result.error is not None:
+        click.echo(f"edge-harness: {result.error}", err=True)
+    sys.exit(128 + result.signal if result.signal else result.returncode)
+
+
+@main.command()
+@click.option("--engine", type=click.Choice(_ENGINES[:3]), default="auto", show_default=True)
+@click.argument("name")
+def shell(name: str, engine: str) -> None:
+    """Open a shell on the device NAME."""
+    from harness.device import sweep
+    from harness.system.shell import open_shell
 
     sweep()
-    profile = _registry(folders).get(name)
-    with _progress() as say:
-        device = open_device(profile, engine=engine, progress=say)
-    folder = "/root"
-    with device:
-        _say(device.header())
-        while True:
-            try:
-                line = input(f"{name}:{folder}$ ") if sys.stdin.isatty() else input()
-            except EOFError:
-                return
-            # One shell for each line; the folder it ends in is where the next one starts.
-            script = f"{line}\nstatus=$?; pwd >/tmp/.edge-cwd; exit $status"
-            try:
-                result = device.run(["sh", "-c", script], cwd=folder, timeout_s=3600)
-            except EdgeError as error:
-                _say(str(error))
-                continue
-            sys.stdout.write(result.stdout)
-            sys.stderr.write(result.stderr)
-            if result.error is not None and result.diagnosis is not None:
-                _say(str(result.error))
-            folder = device.run(["cat", "/tmp/.edge-cwd"]).stdout.strip() or folder
+    argv, env, close = open_shell(
+        _registry().get(name), engine, lambda text: click.echo(text, err=True)
+    )
+    import subprocess
+
+    try:
+        status = subprocess.run(argv, env=env, check=False).returncode
+    finally:
+        close()
+    sys.exit(128 - status if status < 0 else status)
+
+
+if __name__ == "__main__":
+    main()

@@ -167,3 +167,31 @@ def folder_archive(folders: dict[str, Path]) -> bytes:
         for name, folder in folders.items():
             archive.add(folder, arcname=name, filter=owned_by_root)
     return buffer.getvalue()
+
+
+def remove_unknown() -> list[str]:
+    """Remove images of ours from Docker whose tree is no longer in the cache; their tags.
+
+    Raises:
+        MissingTool: no daemon can be reached.
+    """
+    from docker.errors import APIError
+
+    from harness.image import list_images
+
+    url = docker_client.daemon_url()
+    client = docker_client.connect(url)
+    keys = {entry["key"] for entry in list_images()}
+    removed = []
+    with docker_client.explained("list images", url):
+        ours = client.images.list(filters={"label": "edge-harness=1"})
+    for found in ours:
+        if found.labels.get("edge-harness.image") in keys:
+            continue
+        for tag in found.tags:
+            try:
+                client.images.remove(tag)
+            except APIError:
+                continue  # a device still runs on it
+            removed.append(tag)
+    return removed

@@ -147,7 +147,7 @@ def stop(record: dict[str, Any], prefix: tuple[str, ...]) -> bool:
 
     def gone() -> bool:
         _reap(pid)
-        return process_start_time(pid) != started
+        return bool(process_start_time(pid) != started)
 
     if gone():
         return False

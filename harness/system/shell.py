@@ -1,0 +1,98 @@
+"""An interactive shell on a device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness.cache import cache_dir, remove_tree
+from harness.choose import choose_engine
+from harness.engines import StartSpec
+from harness.errors import EdgeError, MissingCapability, MissingTool
+from harness.profile import Profile
+
+Shell = tuple[list[str], Mapping[str, str], Callable[[], None]]
+_BASH = ["/bin/bash", "-i"]
+
+
+def open_shell(profile: Profile, engine: str, say: Callable[[str], None]) -> Shell:
+    """The command that is the shell, its environment here, and what to call after it.
+
+    Raises:
+        MissingTool: no engine, or no ``docker`` command to reach a container with.
+        MissingCapability: the device's programs could not start others.
+    """
+    if engine == "auto":
+        engine = _best(profile)
+    chosen, _ = choose_engine(profile, engine)
+    if chosen.name == "docker":
+        return _in_container(profile, say)
+    return _in_namespaces(profile, say)
+
+
+def _best(profile: Profile) -> str:
+    """A container where there is one: a shell there can start anything."""
+    try:
+        choose_engine(profile, "docker")
+    except EdgeError:
+        return "user"
+    return "docker"
+
+
+def docker_argv(docker: str, url: str, container: str, profile: Profile) -> list[str]:
+    """The shell in a running container."""
+    argv = [docker, "--host", url, "exec", "--interactive", "--tty", "--workdir", "/root"]
+    return [*argv, "--env", f"PS1={profile.name}:\\w# ", container, *_BASH, "--norc"]
+
+
+def _in_container(profile: Profile, say: Callable[[str], None]) -> Shell:
+    from harness.device import open_device
+    from harness.engines.docker_machine import DockerMachine
+
+    docker = shutil.which("docker")
+    if docker is None:
+        raise MissingTool(
+            "the 'docker' command is not on this machine, and shells in containers need it",
+            next_step="install the Docker command-line client, or use --engine=user",
+        )
+    device = open_device(profile, engine="docker", progress=say)
+    machine = device._running.machine
+    assert isinstance(machine, DockerMachine)
+    argv = docker_argv(docker, machine.url, machine.container_id, profile)
+    return argv, dict(os.environ), device.close
+
+
+def _in_namespaces(profile: Profile, say: Callable[[str], None]) -> Shell:
+    from harness.engines.user import EMULATOR, boxed_argv, isolation
+    from harness.image import agent_dir, ensure_image, layers_dir
+    from harness.image.tools import ensure_tools
+    from harness.system import binfmt
+
+    tools = ensure_tools(say)
+    bwrap = tools.bwrap
+    mode, why = isolation(tuple(bwrap) if bwrap else None)
+    if mode == "none" or bwrap is None:
+        raise MissingCapability(
+            f"a shell without namespaces would be one on this machine's own files ({why})",
+            next_step="edge-harness doctor shows how to allow user namespaces; or --engine=docker",
+        )
+    handler = binfmt.handler_for(profile.os.arch, binfmt.handlers())
+    if handler is None:
+        say(
+            "note: this shell has its built-in commands only, as the kernel cannot start "
+            f"{profile.os.arch} programs; 'exec PROGRAM' works, and 'edge-harness setup --system' "
+            "(root) helps"
+        )
+    image = ensure_image(profile.os.arch, profile.os.suite, say)
+    folder = cache_dir() / "run" / f"shell-{os.getpid()}"
+    spec = StartSpec(
+        profile=profile, image=image, state_dir=folder, env={"PS1": f"{profile.name}:\\w# "}
+    )
+    emulator = [EMULATOR, "-cpu", profile.emulation.qemu_cpu]
+    qemu: Path = tools.qemu_user(profile.os.arch)
+    argv = boxed_argv(spec, bwrap, mode, agent_dir(), layers_dir(), emulator, qemu)
+    argv += [*emulator, *_BASH, "--norc"]
+    env = {name: os.environ[name] for name in ("TERM", "PATH") if name in os.environ}
+    return argv, env, lambda: remove_tree(folder)
