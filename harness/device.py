@@ -68,7 +68,13 @@ class Device:
         self._deaths = Deaths(
             profile=profile, image=image, state_dir=lease.state_dir, profiles=profiles
         )
-        spec = StartSpec(profile=profile, image=image, state_dir=lease.state_dir, limits=limits)
+        spec = StartSpec(
+            profile=profile,
+            image=image,
+            state_dir=lease.state_dir,
+            limits=limits,
+            warm=_likely_runtime(profile, image),
+        )
         self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
         try:
             self.info = self._inspect()
@@ -505,6 +511,17 @@ class Device:
 
     def _report(self, error: EdgeError) -> None:
         self.findings.append(Finding(kind="crash", device=self.name, text=error.message))
+
+
+def _likely_runtime(profile: Profile, image: Image) -> tuple[str, ...]:
+    """The runtime most tests will ask for, imported while the device still comes up; only if it
+    is in the cache already."""
+    from harness.image import layer_key
+
+    module = profile.default_runtime("tflite")
+    requirement = profile.runtimes.defaults().get(module)
+    key = layer_key(image, [requirement]) if requirement else None
+    return (f"{key}:{module}",) if key else ()
 
 
 def open_device(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +13,7 @@ import numpy as np
 
 from harness import wire
 from harness.errors import (
+    DeviceFailed,
     DeviceTimeout,
     InputError,
     InternalError,
@@ -27,10 +27,11 @@ from harness.tensors import Array, Outputs, Tensor, arrange, tensor_from
 if TYPE_CHECKING:
     from harness.device import Device
 
-#: Requests under way at once in run_many, and how many bytes they and their answers may have
-#: together, so that neither side ever blocks on a full socket while the other does too.
-_WINDOW = 64
-_WINDOW_BYTES = 64 << 10
+#: Most examples in one frame, and the time and bytes they may take together: progress stays
+#: visible and a time-out means something.
+_GROUP = 256
+_GROUP_S = 0.5
+_GROUP_BYTES = 1 << 20
 _DAMAGED = (
     "flatbuffer",
     "schema version",
@@ -162,45 +163,63 @@ class Session:
             if signature is not None:
                 result = self._run_signature(signature, inputs)
             else:
-                arrays = self._prepare(inputs)
-                self._send(arrays)
-                result = self._receive_outputs()
+                result = self._once(self._arranged(inputs))
             self._wall_ms = (time.perf_counter() - started) * 1e3
             return result
 
     def run_many(self, samples: Iterable[Any]) -> list[Outputs]:
-        """Run the model on each of ``samples``; requests are pipelined.
+        """Run the model on each of ``samples``; many examples cost one round trip.
 
         Raises as :meth:`run` does; ``details["example"]`` is the sample's position.
         """
         results: list[Outputs] = []
+        group: list[list[Array]] = []
+        key, size = None, 1
         with self._lock:
-            pending: deque[int] = deque()
-            answer_bytes = sum(t.dtype.itemsize * _count(t.shape) for t in self.outputs) + 256
-            try:
-                for position, sample in enumerate(samples):
-                    arrays = self._prepare(sample, drain=lambda: self._drain(pending, results))
-                    size = sum(array.nbytes for array in arrays) + 256 + answer_bytes
-                    while (pending and (len(pending) + 1) * size > _WINDOW_BYTES) or len(
-                        pending
-                    ) >= _WINDOW:
-                        results.append(self._receive_outputs())
-                        pending.popleft()
-                    self._send(arrays)
-                    pending.append(position)
-                self._drain(pending, results)
-            except Exception as error:
-                details = getattr(error, "details", None)
-                if details is not None:
-                    details.setdefault("example", len(results))
-                self._hang_up()
-                raise
+            for sample in samples:
+                arrays = self._arranged(sample)
+                mine = [(array.dtype, array.shape) for array in arrays]
+                if group and (mine != key or len(group) >= size):
+                    size = self._run_group(group, results)
+                    group = []
+                group.append(arrays)
+                key = mine
+            if group:
+                self._run_group(group, results)
         return results
 
-    def _drain(self, pending: deque[int], results: list[Outputs]) -> None:
-        while pending:
-            results.append(self._receive_outputs())
-            pending.popleft()
+    def _run_group(self, group: list[list[Array]], results: list[Outputs]) -> int:
+        """Run examples of one shape, append their outputs; how many to group next time."""
+        started = time.perf_counter()
+        try:
+            results += self._batch(group) if len(group) > 1 else [self._once(group[0])]
+        except DeviceFailed as error:
+            # Which of them was it? One at a time; results before it are as they would be.
+            for arrays in group if len(group) > 1 else ():
+                try:
+                    results.append(self._once(arrays))
+                except DeviceFailed as single:
+                    single.details["example"] = len(results)
+                    raise
+            if len(group) == 1:
+                error.details["example"] = len(results)
+                raise
+        each_s = (time.perf_counter() - started) / len(group)
+        each_bytes = sum(array.nbytes for array in group[0]) + sum(
+            t.dtype.itemsize * _count(t.shape) for t in self.outputs
+        )
+        return max(1, min(_GROUP, int(_GROUP_S / each_s), _GROUP_BYTES // max(each_bytes, 1)))
+
+    def _batch(self, group: list[list[Array]]) -> list[Outputs]:
+        self._fit(group[0])
+        stacked = [np.stack(column) for column in zip(*group, strict=True)]
+        header = {"op": "batch", "count": len(group), "tensors": _described(stacked)}
+        self._transmit(wire.encode(header, sum(a.nbytes for a in stacked)), stacked)
+        whole = self._receive_outputs()
+        return [
+            Outputs((name, values[position].copy()) for name, values in whole.items())
+            for position in range(len(group))
+        ]
 
     def resize(self, shapes: Mapping[str, Iterable[int]]) -> None:
         """Give inputs other shapes (models with free dimensions are resized by ``run`` itself).
@@ -239,8 +258,9 @@ class Session:
     def bare_loop_s(self, inputs: Any, repeats: int) -> list[float]:
         """Seconds of ``repeats`` invocations in a loop inside the worker, no frames around them;
         the baseline that benchmarks measure ``run`` against."""
-        arrays = self._prepare(inputs)
         with self._lock:
+            arrays = self._arranged(inputs)
+            self._fit(arrays)
             header = {"op": "bench", "repeats": repeats, "tensors": _described(arrays)}
             seconds: list[float] = self._ask(header, *arrays)["seconds"]
             return seconds
@@ -309,25 +329,30 @@ class Session:
             details=details,
         )
 
-    def _prepare(self, inputs: Any, drain: Any = None) -> list[Array]:
+    def _arranged(self, inputs: Any) -> list[Array]:
         if self._closed:
             raise InputError(
                 f"the session of {str(self.model.path)!r} is closed",
                 next_step="use it inside its 'with' block, or load the model again",
             )
+        return arrange(inputs, self.inputs)
+
+    def _fit(self, arrays: list[Array]) -> None:
+        """Have a worker whose input shapes are those of ``arrays``."""
         if self._stream is None:
             self._open()
-        arrays = arrange(inputs, self.inputs)
         changed = {
             tensor.name: list(array.shape)
             for tensor, array in zip(self.inputs, arrays, strict=True)
             if array.shape != tensor.shape
         }
         if changed:
-            if drain is not None:
-                drain()
             self._describe(self._ask({"op": "resize", "shapes": changed}))
-        return arrays
+
+    def _once(self, arrays: list[Array]) -> Outputs:
+        self._fit(arrays)
+        self._send(arrays)
+        return self._receive_outputs()
 
     def _run_signature(self, signature: str, inputs: Any) -> Outputs:
         known = self.signatures

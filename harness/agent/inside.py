@@ -1,20 +1,21 @@
 """What the agent knows and does about the device it runs in."""
 
+from __future__ import annotations
+
 import os
-import platform
 import re
 import resource
-import shutil
 import socket
 import struct
-import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from typing import Any
 
-from harness import wire
+TYPE_CHECKING = False  # importing typing costs 20 ms under emulation
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from harness import wire
 
 HWCAP, HWCAP2 = 16, 26
 
@@ -41,6 +42,8 @@ def guarded(work: Callable[[], None]) -> None:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0
     except BaseException:
+        import traceback
+
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -98,6 +101,7 @@ def cpu_features() -> list[str]:
 
 
 def describe() -> dict[str, Any]:
+    system = os.uname()
     vector = auxiliary_vector()
     memory = {}
     for line in read("/proc/meminfo").splitlines():
@@ -105,9 +109,9 @@ def describe() -> dict[str, Any]:
         if value.strip().endswith("kB"):
             memory[name] = int(value.split()[0])
     return {
-        "machine": platform.machine(),
+        "machine": system.machine,
         "bits": struct.calcsize("P") * 8,
-        "kernel": platform.release(),
+        "kernel": system.release,
         "os": next(
             (
                 line.partition("=")[2].strip('"')
@@ -116,7 +120,7 @@ def describe() -> dict[str, Any]:
             ),
             "",
         ),
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "hwcap": vector.get(HWCAP, 0),
         "hwcap2": vector.get(HWCAP2, 0),
         "features": cpu_features(),
@@ -125,7 +129,7 @@ def describe() -> dict[str, Any]:
         "memory_kib": memory.get("MemTotal", 0),
         "cpuinfo": read("/proc/cpuinfo"),
         "interfaces": sorted(name for _, name in socket.if_nameindex()),
-        "hostname": platform.node(),
+        "hostname": system.nodename,
         "uid": os.getuid(),
     }
 
@@ -187,6 +191,8 @@ def program(argv: list[str], env: dict[str, str]) -> list[str]:
 
 def execute(stream: wire.Stream, header: wire.Header, payload: bytes) -> None:
     """Run one program to its end and send back how it ended and what it wrote."""
+    import subprocess
+
     env = dict(os.environ)
     for name in [name for name in env if name.startswith("EDGE_EXEC_")]:
         del env[name]
@@ -251,6 +257,8 @@ def collect_core(cwd: str, home: str, started: float) -> str | None:
         return None
     _, path, name = max(found)
     if os.path.abspath(cwd) != os.path.abspath(home):
+        import shutil
+
         shutil.move(path, os.path.join(home, name))
     return name
 

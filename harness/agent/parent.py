@@ -1,22 +1,29 @@
 """A warm parent: imports one runtime once, then forks a worker for each connection."""
 
+from __future__ import annotations
+
 import functools
 import importlib
 import os
 import selectors
 import sys
 import time
-from typing import Any
 
 from harness import wire
 from harness.agent import inside
 
-Status = dict[str, Any]
+TYPE_CHECKING = False  # importing typing costs 20 ms under emulation
+if TYPE_CHECKING:
+    from typing import Any
+
+    Status = dict[str, Any]
 
 
 def serve(path: str, layer: str, runtime: str) -> None:
     if layer:
         sys.path.insert(0, os.path.join(os.environ["EDGE_LAYERS"], layer, "site"))
+    # Without the site module (-S) nobody adds Debian's own Python packages (NumPy on armhf).
+    sys.path.append("/usr/lib/python3/dist-packages")
     started = time.monotonic()
     module = importlib.import_module(f"harness.agent.runtimes.{runtime}")
     facts = module.warm()
@@ -92,7 +99,7 @@ def work(
         stream.send(failure(error))
         return
     stream.send({"ok": True, **session.describe()})
-    run = session.run
+    run, run_batch = session.run, session.run_batch
     while True:
         try:
             header, payload = stream.receive()
@@ -102,6 +109,9 @@ def work(
         try:
             if operation == "run":
                 stream.send_encoded(*run(header, payload))
+                continue
+            if operation == "batch":
+                stream.send_encoded(*run_batch(header, payload))
                 continue
             if operation == "ping":
                 answer: dict[str, Any] = {"ok": True}

@@ -29,7 +29,7 @@ def agent_argv(
 
     ``-I``: nothing of the user's environment may reach the agent's own imports.
     """
-    argv = [python or spec.image.python, "-I", "-B", f"{agent_dir}/harness/agent/main.py"]
+    argv = [python or spec.image.python, "-I", "-S", "-B", f"{agent_dir}/harness/agent/main.py"]
     argv += ["--run-dir", run_dir, "--linger-s", f"{LINGER_S:g}"]
     argv += ["--cpus", str(spec.profile.cpu.cores)]
     for runtime in spec.warm:

@@ -164,7 +164,7 @@ def ensure_layer(
         ImageBuildFailed: no such wheel for this architecture and Python.
     """
     wanted = wheels.normalised(requirements)
-    key = _digest([wheels.VERSION, image.arch, image.suite, wanted])[:16]
+    key = _layer_key(image, wanted)
     final = layers_dir() / key
     if not (final / "lock.json").exists():
         with locked(f"layer-{key}"):
@@ -183,6 +183,17 @@ def ensure_layer(
     lock = json.loads((final / "lock.json").read_text())
     os.utime(final / "lock.json")
     return Layer(key=key, path=final, requirements=tuple(wanted), lock=lock)
+
+
+def layer_key(image: Image, requirements: Sequence[str]) -> str | None:
+    """The key of a layer that is in the cache; None if it would have to be fetched."""
+    wanted = wheels.normalised(requirements)
+    key = _layer_key(image, wanted)
+    return key if (layers_dir() / key / "lock.json").exists() else None
+
+
+def _layer_key(image: Image, wanted: Sequence[str]) -> str:
+    return _digest([wheels.VERSION, image.arch, image.suite, wanted])[:16]
 
 
 def agent_dir() -> Path:

@@ -25,6 +25,7 @@ def test_the_agent_is_started_isolated_with_the_boards_cores(spec):
     assert launch.agent_argv(spec) == [
         "/usr/bin/python3.11",
         "-I",
+        "-S",
         "-B",
         "/opt/edge/agent/harness/agent/main.py",
         "--run-dir",

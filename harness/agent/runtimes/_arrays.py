@@ -1,5 +1,7 @@
 """Tensors to and from frame payloads; shared by the runtimes."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

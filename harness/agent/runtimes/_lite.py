@@ -1,5 +1,7 @@
 """What TFLite (tflite-runtime) and LiteRT (ai-edge-litert) have in common: one Python API."""
 
+from __future__ import annotations
+
 import time
 from typing import Any
 
@@ -94,6 +96,24 @@ class LiteSession:
             interpreter.set_tensor(index, array)
         interpreter.invoke()
         return self.packer([interpreter.get_tensor(index) for index in self.out_indices])
+
+    def run_batch(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
+        """Many examples in one frame; their inputs and outputs are stacked."""
+        interpreter = self.interpreter
+        inputs = list(zip(self.in_indices, unpack(header, payload)))
+        results: list[Any] = []
+        for position in range(header["count"]):
+            for index, batch in inputs:
+                interpreter.set_tensor(index, batch[position])
+            interpreter.invoke()
+            arrays = [interpreter.get_tensor(index) for index in self.out_indices]
+            if not results:
+                results = [np.empty((header["count"], *a.shape), a.dtype) for a in arrays]
+            for result, array in zip(results, arrays):
+                if result.shape[1:] != array.shape:
+                    raise ValueError("the outputs of these examples have different shapes")
+                result[position] = array
+        return self.packer(results)
 
     def run_signature(self, key: str, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
         runner = self.signatures.get(key)

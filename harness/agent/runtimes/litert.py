@@ -1,5 +1,7 @@
 """TFLite models through LiteRT (ai-edge-litert)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from harness.agent.runtimes._lite import LiteSession

@@ -1,5 +1,7 @@
 """ONNX models through ONNX Runtime's CPU provider."""
 
+from __future__ import annotations
+
 import re
 import time
 from typing import Any
@@ -64,6 +66,19 @@ class Session:
 
     def run(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
         return self.packer(self.session.run(None, dict(zip(self.names, unpack(header, payload)))))
+
+    def run_batch(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
+        """Many examples in one frame; their inputs and outputs are stacked."""
+        import numpy as np
+
+        batches = unpack(header, payload)
+        outputs = [
+            self.session.run(None, {n: b[i] for n, b in zip(self.names, batches)})
+            for i in range(header["count"])
+        ]
+        if any(a.shape != b.shape for row in outputs for a, b in zip(row, outputs[0])):
+            raise ValueError("the outputs of these examples have different shapes")
+        return self.packer([np.stack(column) for column in zip(*outputs)])
 
     def bench(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
         feeds = dict(zip(self.names, unpack(header, payload)))

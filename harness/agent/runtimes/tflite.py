@@ -1,5 +1,7 @@
 """TFLite through tflite-runtime."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from harness.agent.runtimes._lite import LiteSession
