@@ -113,7 +113,8 @@ def _images(draw: st.DrawFn, shape: tuple[int, ...], dtype: np.dtype[Any], max_b
         top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
         bottom, right = draw(st.integers(top + 1, height)), draw(st.integers(left + 1, width))
         picture[top:bottom, left:right] = draw(colours)
-    return np.broadcast_to(picture, shape).copy()
+    image: Array = np.broadcast_to(picture, shape).copy()
+    return image
 
 
 def _elements(dtype: np.dtype[Any], float_range: tuple[float, float]) -> st.SearchStrategy[Any]:

@@ -66,7 +66,8 @@ class Tensor:
         scaled = real / scales
         rounded = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) + zeros
         limits = np.iinfo(self.dtype)
-        return np.clip(rounded, limits.min, limits.max).astype(self.dtype)
+        result: Array = np.clip(rounded, limits.min, limits.max).astype(self.dtype)
+        return result
 
     def dequantize(self, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """This tensor's integers to real values: ``(q - zero_point) * scale``."""

@@ -92,13 +92,28 @@ def connect(url: str | None = None) -> DockerClient:
             or ``unreachable``.
     """
     url = url or daemon_url()
-    if url.startswith("unix://") and not Path(url.removeprefix("unix://")).exists():
+    if url.startswith("unix://"):
+        _look_at_socket(Path(url.removeprefix("unix://")), url)
+    return _client(url, os.getpid())
+
+
+def _look_at_socket(path: Path, url: str) -> None:
+    """Raise what is wrong with a daemon's socket, before anything heavy is imported.
+
+    The SDK would leave a socket open that could not be connected.
+    """
+    if not path.exists():
         raise MissingTool(
-            f"no Docker daemon runs here (there is no {url.removeprefix('unix://')!r})",
+            f"no Docker daemon runs here (there is no {str(path)!r})",
             next_step=_START,
             details={"cause": "absent", "url": url},
         )
-    return _client(url, os.getpid())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(10)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            raise unreachable(url, error) from error
 
 
 @functools.lru_cache(maxsize=8)

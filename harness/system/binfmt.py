@@ -97,13 +97,14 @@ def parse(name: str, text: str) -> Handler | None:
     )
 
 
-def mounted(folder: Path = FOLDER) -> bool:
+def mounted(folder: Path | None = None) -> bool:
     """Whether binfmt_misc can be looked at."""
-    return (folder / "status").exists()
+    return ((folder or FOLDER) / "status").exists()
 
 
-def handlers(folder: Path = FOLDER) -> list[Handler]:
+def handlers(folder: Path | None = None) -> list[Handler]:
     """All enabled entries; [] where binfmt_misc is not mounted."""
+    folder = folder or FOLDER
     found = []
     for path in sorted(folder.glob("*")) if mounted(folder) else []:
         if path.name in ("register", "status"):

@@ -14,7 +14,8 @@ from harness.errors import EdgeError, MissingCapability, MissingTool
 from harness.profile import Profile
 
 Shell = tuple[list[str], Mapping[str, str], Callable[[], None]]
-_BASH = ["/bin/bash", "-i"]
+# Long options go first, bash(1).
+_BASH = ["/bin/bash", "--norc", "-i"]
 
 
 def open_shell(profile: Profile, engine: str, say: Callable[[str], None]) -> Shell:
@@ -44,7 +45,7 @@ def _best(profile: Profile) -> str:
 def docker_argv(docker: str, url: str, container: str, profile: Profile) -> list[str]:
     """The shell in a running container."""
     argv = [docker, "--host", url, "exec", "--interactive", "--tty", "--workdir", "/root"]
-    return [*argv, "--env", f"PS1={profile.name}:\\w# ", container, *_BASH, "--norc"]
+    return [*argv, "--env", f"PS1={profile.name}:\\w# ", container, *_BASH]
 
 
 def _in_container(profile: Profile, say: Callable[[str], None]) -> Shell:
@@ -93,6 +94,6 @@ def _in_namespaces(profile: Profile, say: Callable[[str], None]) -> Shell:
     emulator = [EMULATOR, "-cpu", profile.emulation.qemu_cpu]
     qemu: Path = tools.qemu_user(profile.os.arch)
     argv = boxed_argv(spec, bwrap, mode, agent_dir(), layers_dir(), emulator, qemu)
-    argv += [*emulator, *_BASH, "--norc"]
+    argv += [*emulator, *_BASH]
     env = {name: os.environ[name] for name in ("TERM", "PATH") if name in os.environ}
     return argv, env, lambda: remove_tree(folder)
