@@ -59,11 +59,16 @@ def examine(profile: Profile) -> list[Check]:
 
 def engines(profile: Profile, names: Sequence[str] = ("user", "docker", "host")) -> list[Check]:
     """Whether each engine could run ``profile`` here."""
-    from harness.engines import engine_named
+    from harness.engines import Availability, engine_named
 
     checks = []
     for name in names:
-        seen = engine_named(name).probe(profile)
+        try:
+            seen = engine_named(name).probe(profile)
+        except EdgeError as error:
+            seen = Availability(
+                engine=name, available=False, reason=error.message, fix=error.next_step
+            )
         found = seen.reason
         if seen.available:
             found += f"; proves {', '.join(sorted(seen.capabilities)) or 'nothing'}"
