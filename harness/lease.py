@@ -53,9 +53,14 @@ class Lease:
 
     def enter(self) -> None:
         """Count this process as a holder."""
+        guardian = ""
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            # A worker outlives a killed pytest for a while; it holds nothing then any more.
+            parent = os.getppid()
+            guardian = f"{parent}-{process_start_time(parent)}"
         with explained(self.state_dir):
             self._mine.parent.mkdir(parents=True, exist_ok=True)
-            self._mine.touch()
+            self._mine.write_text(guardian)
 
     def leave(self) -> bool:
         """Stop counting this process; whether it was the last one alive."""
@@ -66,9 +71,12 @@ class Lease:
         """Process ids of holders that still run; forgets the others."""
         alive = []
         for path in list((self.state_dir / "holders").glob("*")):
-            pid, _, started = path.name.partition("-")
-            if process_start_time(int(pid)) == started:
-                alive.append(int(pid))
+            try:
+                guardian = path.read_text()
+            except OSError:
+                continue  # it left this moment
+            if _lives(path.name) and (not guardian or _lives(guardian)):
+                alive.append(int(path.name.partition("-")[0]))
             else:
                 path.unlink(missing_ok=True)
         return alive
@@ -96,6 +104,12 @@ class Lease:
         """Remove the folder; only for the last holder."""
         remove_tree(self.state_dir)
         self.state_dir.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    """Whether ``<pid>-<start time>`` still runs, and is not another of the same number."""
+    pid, _, started = process.partition("-")
+    return process_start_time(int(pid)) == started
 
 
 def sweep() -> int:

@@ -90,3 +90,13 @@ def test_a_damaged_record_is_no_machine():
     assert lease.machine() is None
     (lease.state_dir / "machine.json").write_text(json.dumps([1]))
     assert lease.machine() is None
+
+
+def test_a_worker_whose_pytest_was_killed_holds_nothing(monkeypatch):
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    lease = leases.Lease("k")
+    lease.enter()
+    assert lease.living_holders() == [os.getpid()]
+    (holder,) = (lease.state_dir / "holders").iterdir()
+    holder.write_text("999999999-1")
+    assert lease.living_holders() == []
