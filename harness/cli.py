@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Exit statuses of the command itself.
 DEVICE_FAILED, USER_ERROR, INFRASTRUCTURE = 1, 2, 3
+#: Set to anything to see the traceback of a bug.
+DEBUG_VARIABLE = "EDGE_HARNESS_DEBUG"
 _ENGINES = ("auto", "user", "docker", "host")
 
 
@@ -34,11 +36,22 @@ class _Group(click.Group):
             sys.exit(exit_status(error))
         except KeyboardInterrupt:
             sys.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except BrokenPipeError:
             # "edge-harness devices | head": nobody reads on. Keep the interpreter from
             # complaining about the same when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        except Exception as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            click.echo(
+                f"edge-harness: a bug of ours: {type(error).__name__}: {error}\n  next: please "
+                f"report it with what {DEBUG_VARIABLE}=1 adds to the same command",
+                err=True,
+            )
+            sys.exit(INFRASTRUCTURE)
 
 
 def exit_status(error: EdgeError) -> int:
@@ -73,7 +86,8 @@ def _registry() -> ProfileRegistry:
 
     from harness.profile import default_registry
 
-    return default_registry(rootdir=Path.cwd())
+    extra: tuple[str, ...] = click.get_current_context().find_root().params["profile_dirs"]
+    return default_registry(extra_dirs=[Path(name) for name in extra], rootdir=Path.cwd())
 
 
 def _profiles(names: tuple[str, ...], default: str = "rpi4") -> list[Profile]:
@@ -86,7 +100,14 @@ def _plain(text: str) -> None:
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.option(
+    "--edge-profiles",
+    "profile_dirs",
+    multiple=True,
+    metavar="DIR",
+    help="Folder with device profiles of your own; may be given several times.",
+)
+def main(profile_dirs: tuple[str, ...]) -> None:
     """Test edge inference on devices that are not on your desk."""
 
 

@@ -291,7 +291,7 @@ class DockerEngine:
         """Copy into the container what it cannot see; what the machine's record says of it."""
         if daemon.local:
             return {}
-        from harness.engines.docker_image import folder_archive
+        from harness.engines.docker_image import put_folders
         from harness.image import agent_dir, layers_dir
 
         layers = docker_relay.layers_for(layers_dir(), spec.image.arch)
@@ -300,17 +300,17 @@ class DockerEngine:
             files = system_files(spec, spec.state_dir / "system")
         cpus = files["/sys/devices/system/cpu"]
         with docker_client.explained("copy the agent into the container", daemon.url):
-            client.api.put_archive(
+            put_folders(
+                client,
                 container,
                 "/opt/edge",
-                folder_archive(
-                    {"agent": agent_dir(), **{f"layers/{k}": p for k, p in layers.items()}}
-                ),
+                {"agent": agent_dir(), **{f"layers/{key}": path for key, path in layers.items()}},
             )
-            client.api.put_archive(
+            put_folders(
+                client,
                 container,
                 "/sys/devices/system/cpu",
-                folder_archive({path.name: path for path in sorted(cpus.iterdir())}),
+                {path.name: path for path in sorted(cpus.iterdir())},
             )
         return {
             "relay": True,

@@ -7,7 +7,6 @@ for; ``docker load`` takes it from the archive. No registry is involved.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 import tempfile
@@ -19,6 +18,8 @@ from harness.cache import cache_dir, explained, locked
 from harness.engines import docker_client
 
 if TYPE_CHECKING:
+    from docker import DockerClient
+
     from harness.image import Image
 
 #: Raised whenever archives of the same tree are made differently.
@@ -160,13 +161,17 @@ def _load(image: Image, url: str) -> None:
                 pass
 
 
-def folder_archive(folders: dict[str, Path]) -> bytes:
-    """A tar archive of ``{name in the archive: folder on the host}``, owned by root."""
-    buffer = io.BytesIO()
-    with tarfile.open(mode="w", fileobj=buffer, format=tarfile.GNU_FORMAT) as archive:
-        for name, folder in folders.items():
-            archive.add(folder, arcname=name, filter=owned_by_root)
-    return buffer.getvalue()
+def put_folders(client: DockerClient, container: str, place: str, folders: dict[str, Path]) -> None:
+    """Copy ``{name: folder on the host}`` into ``place`` in ``container``, owned by root.
+
+    Raises (from the SDK, to be explained by the caller): APIError.
+    """
+    with tempfile.TemporaryFile(dir=cache_dir()) as file:
+        with tarfile.open(mode="w", fileobj=file, format=tarfile.GNU_FORMAT) as archive:
+            for name, folder in folders.items():
+                archive.add(folder, arcname=name, filter=owned_by_root)
+        file.seek(0)
+        client.api.put_archive(container, place, file)
 
 
 def remove_unknown() -> list[str]:

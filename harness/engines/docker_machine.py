@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines import Limits, docker_client, docker_relay
-from harness.engines.docker_image import folder_archive
+from harness.engines.docker_image import put_folders
 from harness.engines.docker_limits import ControlGroup, check, memory_notes
 from harness.engines.launch import LAYERS_DIR, connect_unix
 from harness.errors import EdgeError, InfrastructureError, MissingCapability, OptionError
@@ -89,7 +89,7 @@ class DockerMachine:
         if fresh:
             client = docker_client.connect(self._url)
             with docker_client.explained("copy runtimes into the container", self._url):
-                client.api.put_archive(self._id, LAYERS_DIR, folder_archive(fresh))
+                put_folders(client, self._id, LAYERS_DIR, fresh)
             self._record["layers"] = sorted({*known, *fresh})
 
     def alive(self) -> bool:

@@ -7,6 +7,7 @@ copies between its standard streams and the socket; the client takes care of TLS
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -52,7 +53,8 @@ while not os.path.exists(sys.argv[1] + "/agent.sock"):
         sys.exit(3)
     time.sleep(0.02)
 """
-_running: list[subprocess.Popen[bytes]] = []
+#: Copiers this process started; each ends with its stream and is reaped at the next one.
+_copiers: set[int] = set()
 
 
 def exec_argv(url: str, container: str, python: str, program: str, *arguments: str) -> list[str]:
@@ -76,7 +78,7 @@ def connect(url: str, container: str, python: str, name: str, *, timeout_s: floa
         OSError: nobody listens there, or the container is gone.
         MissingTool: there is no ``docker`` command.
     """
-    _running[:] = [process for process in _running if process.poll() is None]
+    _reap()
     argv = exec_argv(url, container, python, _COPY, RUN_DIR, name)
     near, far = socket.socketpair()
     with tempfile.TemporaryFile() as errors:
@@ -86,7 +88,6 @@ def connect(url: str, container: str, python: str, name: str, *, timeout_s: floa
             )
         finally:
             far.close()
-        _running.append(process)
         near.settimeout(timeout_s)
         try:
             answer = near.recv(1)
@@ -101,7 +102,18 @@ def connect(url: str, container: str, python: str, name: str, *, timeout_s: floa
             raise ConnectionRefusedError(
                 f"no stream to {name!r} in the container: {said[-1] if said else 'no answer'}"
             )
+    # It ends when its stream is closed; a Popen would complain when it is forgotten earlier.
+    _copiers.add(process.pid)
+    process.returncode = 0
     return near
+
+
+def _reap() -> None:
+    for pid in list(_copiers):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        _copiers.discard(pid)
 
 
 def wait_for_agent(url: str, container: str, python: str, *, timeout_s: float) -> str:

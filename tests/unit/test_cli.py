@@ -128,3 +128,26 @@ def test_undoing_nothing_says_so(edge):
     result = edge("setup", "--undo")
     assert result.exit_code == 0
     assert "nothing to undo" in result.output
+
+
+def test_profiles_of_ones_own_are_found_here_and_in_named_folders(edge, tmp_path):
+    profile = 'title = "Mine"\nextends = "rpi4"\n'
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine.toml").write_text(profile)
+    assert edge("devices", "mine").exit_code == 2
+    result = edge("--edge-profiles", str(tmp_path / "elsewhere"), "devices", "mine")
+    assert result.exit_code == 0, result.output
+    assert "Mine" in result.output
+    (tmp_path / "device_profiles").mkdir()
+    (tmp_path / "device_profiles/mine.toml").write_text(profile)
+    assert edge("devices", "mine").exit_code == 0
+
+
+def test_a_bug_of_ours_is_one_message_too(edge, monkeypatch):
+    monkeypatch.setattr("harness.image.list_images", lambda: 1 // 0)
+    result = edge("image", "ls")
+    assert result.exit_code == 3
+    assert "a bug of ours: ZeroDivisionError" in result.stderr
+    assert "EDGE_HARNESS_DEBUG=1" in result.stderr
+    monkeypatch.setenv("EDGE_HARNESS_DEBUG", "1")
+    assert isinstance(edge("image", "ls").exception, ZeroDivisionError)
