@@ -199,7 +199,8 @@ def execute(stream: wire.Stream, header: wire.Header, payload: bytes) -> None:
     env.update(header.get("env") or {})
     timeout_s = header.get("timeout_s")
     home = os.getcwd()
-    cwd = header.get("cwd") or "/tmp"
+    # Without namespaces /tmp is the host's, and must stay clean of core dumps.
+    cwd = header.get("cwd") or (home if os.environ.get("EDGE_EXEC_ROOT") else "/tmp")
     started = time.time() - 1
     try:
         argv = program(list(header["argv"]), env)
