@@ -237,6 +237,7 @@ class DockerEngine:
         applied = wanted(spec.profile, spec.limits, daemon)
         # What programs read in /proc/meminfo is what they really get.
         spec = replace(spec, limits=Limits(memory_mib=applied.memory_mib, cpus=applied.cpus))
+        _sweep_once(daemon.url)
         tag = docker_image.ensure(spec.image, daemon.url)
         binds = self._binds(spec) if daemon.local else {}
         options = container_options(spec, image=tag, applied=applied, daemon=daemon, binds=binds)
@@ -372,6 +373,18 @@ def host_swaps(meminfo: Path = Path("/proc/meminfo")) -> bool:
     except OSError:
         return platform.system() != "Linux"
     return found is not None and int(found[1]) > 0
+
+
+#: Daemons whose leftovers this process has looked for.
+_swept: set[tuple[str, int]] = set()
+
+
+def _sweep_once(url: str) -> None:
+    """Leases are swept at the start of a run; this finds containers whose lease is lost too."""
+    mark = url, os.getpid()
+    if mark not in _swept:
+        _swept.add(mark)
+        remove_stale(url=url)
 
 
 def remove_stale(

@@ -33,7 +33,14 @@ def print_checks(checks: Sequence[Check], *, good: bool, console: Console) -> No
         if check.fix and check.status != "ok":
             found += f"\n[bold]fix:[/bold] {escape(check.fix)}"
         table.add_row(f"[{style}]{check.status}[/{style}]", escape(check.name), found)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        # Without the blanks that fill each line up to the width of the table.
+        with console.capture() as capture:
+            console.print(table)
+        for line in capture.get().splitlines():
+            console.out(line.rstrip(), highlight=False)
     if len(checks) > 1:
         verdict = (
             "[green]boards can be emulated here[/green]"

@@ -90,8 +90,21 @@ def plan() -> tuple[list[Step], list[str]]:
                 )
         if not notes:
             steps.append(Step(key="dockerd", why="start Docker Engine", argv=dockerd.start_argv()))
+    notes += _refusal()
     steps += _binfmt_steps(notes)
     return steps, notes
+
+
+def _refusal() -> list[str]:
+    """What to do where a daemon runs that this user may not use."""
+    from harness.engines import docker_client
+
+    try:
+        docker_client.connect()
+    except MissingTool as error:
+        if error.details.get("cause") == "permission":
+            return [f"{error.message}: {error.next_step}"]
+    return []
 
 
 def usable(handler: binfmt.Handler | None) -> str:
