@@ -199,6 +199,9 @@ class Device:
         label = " ".join(requirements)
         if label not in self._layers:
             self._layers[label] = ensure_layer(self._image, requirements, self._progress)
+            bring = getattr(self._running.machine, "bring_layers", None)
+            if bring is not None:  # a remote daemon's device does not see the host's cache
+                bring()
         return self._layers[label]
 
     def _warm(self, spec: str) -> str:
@@ -428,8 +431,8 @@ class Device:
     def _inspect(self) -> DeviceInfo:
         """Look at the device from inside, and refuse it if it is not the profile's."""
         info = info_from(self._ask({"op": "info"}))
-        if self.engine == "host":
-            return info
+        if "isa" not in self.capabilities:
+            return info  # natively run: nothing is claimed about the instruction set
         from harness.profile import hwcap_verdict
 
         verdict = hwcap_verdict(self.profile, info.features)
