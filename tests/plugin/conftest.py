@@ -72,6 +72,8 @@ def _no_settings_of_the_person_who_runs_this(monkeypatch):
 def edge(pytester):
     """``edge("--device=rpi4", …)`` runs pytest with the plugin, strictly."""
     strictly = ["--strict-markers", "--strict-config", "-Werror"]
+    # Hypothesis' own plugin imports all of Hypothesis at the end of each run: 0.7 s.
+    strictly += ["-p", "no:hypothesispytest"]
     plugin = [] if _INSTALLED else ["-p", "harness.plugin"]
 
     def run(*words, subprocess=False):
