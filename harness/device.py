@@ -460,7 +460,7 @@ class Device:
     ) -> dict[str, Any] | None:
         """How the worker ``pid`` ended, from its parent; None if that is gone too."""
         try:
-            stream = self._running.connect(socket_name, timeout_s=20.0)
+            stream = self._running.connect(f"{socket_name}.end", timeout_s=20.0)
             try:
                 stream.send({"op": "end", "pid": pid, "kill": kill})
                 answer, _ = stream.receive()

@@ -47,7 +47,7 @@ class Supervisor:
             return known
         layer, _, runtime = spec.partition(":")
         path = inside.socket_name(spec)
-        for stale in (path, path + ".new"):
+        for stale in (path, path + ".new", path + ".end"):
             if os.path.exists(stale):
                 os.unlink(stale)
         pid = os.fork()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
 import selectors
+import socket
 import sys
 import time
 
@@ -28,36 +30,86 @@ def serve(path: str, layer: str, runtime: str) -> None:
     module = importlib.import_module(f"harness.agent.runtimes.{runtime}")
     facts = module.warm()
     facts["import_s"] = round(time.monotonic() - started, 3)
+    rehearse(module, facts)
+    # What exists now is never garbage: fewer pages are touched, hence copied, after a fork.
+    gc.collect()
+    gc.freeze()
     listener = inside.listen(path + ".new")
-    os.rename(path + ".new", path)
+    endings = inside.listen(path + ".end")
     statuses: dict[int, Status] = {}
     workers: dict[int, bool] = {}
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
+    selector.register(endings, selectors.EVENT_READ)
     supervisor = os.getppid()
+    spare = fork_spare((selector, listener, endings), module, facts)
+    os.rename(path + ".new", path)
     while os.getppid() == supervisor:
-        if not selector.select(timeout=2.0):
-            continue
-        sock, _ = listener.accept()
-        stream = wire.Stream(sock)
-        try:
-            header, payload = stream.receive()
-        except (wire.WireError, OSError):
-            stream.close()
-            continue
-        if header.get("op") == "end":
-            if header.get("kill") and header["pid"] in workers:
-                os.kill(header["pid"], 9)
-            answer_end(stream, header["pid"], workers, statuses)
-            continue
-        pid = os.fork()
-        if pid == 0:
-            listener.close()
-            selector.close()
-            inside.guarded(functools.partial(work, stream, module, facts, header, payload))
-        workers[pid] = True
-        stream.forget()
-        collect(workers, statuses)
+        for key, _ in selector.select(timeout=2.0):
+            if key.fileobj is endings:
+                answer_end(wire.Stream(endings.accept()[0]), workers, statuses)
+                continue
+            client, _ = listener.accept()
+            try:
+                socket.send_fds(spare[1], [b"!"], [client.fileno()])
+            except OSError:  # it died while it waited
+                os.waitpid(spare[0], 0)
+                spare = fork_spare((selector, listener, endings, client), module, facts)
+                socket.send_fds(spare[1], [b"!"], [client.fileno()])
+            client.close()
+            spare[1].close()
+            workers[spare[0]] = True
+            # The next one, while the first still loads its model: forking an emulator of 100 MB
+            # takes as long as loading a small one.
+            spare = fork_spare((selector, listener, endings), module, facts)
+            collect(workers, statuses)
+
+
+def rehearse(module: Any, facts: dict[str, Any]) -> None:
+    """Be a worker once, for a small model of our own, before there are any.
+
+    Under emulation the first call of each function is slow, because its code is translated; a
+    forked worker has the translations its parent had. Halves the time to load a small model.
+    """
+    with open(os.path.join(os.path.dirname(__file__), "runtimes", module.REHEARSAL), "rb") as file:
+        model = file.read()
+    ours, theirs = socket.socketpair()
+    client, worker = wire.Stream(ours), wire.Stream(theirs)
+    client.send({"op": "load"}, model)
+    client.send({"op": "ping"})
+    header, payload = worker.receive()
+    ours.shutdown(socket.SHUT_WR)
+    work(worker, module, facts, header, payload)
+    worker.close()
+    client.close()
+
+
+def fork_spare(
+    inherited: tuple[Any, ...], module: Any, facts: dict[str, Any]
+) -> tuple[int, socket.socket]:
+    """A worker that waits for its client; its process id and the channel to hand it over."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        for each in inherited:
+            each.close()
+        inside.guarded(functools.partial(wait_for_client, theirs, module, facts))
+    theirs.close()
+    return pid, ours
+
+
+def wait_for_client(channel: socket.socket, module: Any, facts: dict[str, Any]) -> None:
+    descriptors = socket.recv_fds(channel, 1, 1)[1]
+    channel.close()
+    if not descriptors:
+        return  # the parent ended
+    stream = wire.Stream(socket.socket(fileno=descriptors[0]))
+    try:
+        header, payload = stream.receive()
+    except (wire.WireError, OSError):
+        return
+    work(stream, module, facts, header, payload)
 
 
 def collect(workers: dict[int, bool], statuses: dict[int, Status]) -> None:
@@ -68,10 +120,17 @@ def collect(workers: dict[int, bool], statuses: dict[int, Status]) -> None:
             del workers[pid]
 
 
-def answer_end(
-    stream: wire.Stream, pid: int, workers: dict[int, bool], statuses: dict[int, Status]
-) -> None:
+def answer_end(stream: wire.Stream, workers: dict[int, bool], statuses: dict[int, Status]) -> None:
     """How a worker ended. The client saw its stream close, so the wait is short."""
+    stream.sock.settimeout(10)
+    try:
+        header, _ = stream.receive()
+    except (wire.WireError, OSError):
+        stream.close()
+        return
+    pid = header["pid"]
+    if header.get("kill") and pid in workers:
+        os.kill(pid, 9)
     deadline = time.monotonic() + 10
     while pid in workers and time.monotonic() < deadline:
         collect(workers, statuses)

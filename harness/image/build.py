@@ -202,7 +202,12 @@ def agent_dir() -> Path:
     # The same package names as here, so that one source serves both sides; without the host's
     # own __init__, whose imports the device has no use for.
     contents = {"harness/__init__.py": b""}
-    for path in (package / "wire.py", *sorted((package / "agent").rglob("*.py"))):
+    agent = [
+        path
+        for path in sorted((package / "agent").rglob("*"))
+        if path.suffix in (".py", ".tflite", ".onnx")
+    ]
+    for path in (package / "wire.py", *agent):
         contents[f"harness/{path.relative_to(package)}"] = path.read_bytes()
     digest = hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:16]
     final = cache_dir() / "agents" / digest

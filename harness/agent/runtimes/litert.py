@@ -6,6 +6,9 @@ from typing import Any
 
 from harness.agent.runtimes._lite import LiteSession
 
+#: Loaded once before any worker; see parent.rehearse.
+REHEARSAL = "rehearsal.tflite"
+
 
 def warm() -> dict[str, Any]:
     from importlib.metadata import version

@@ -8,6 +8,9 @@ from typing import Any
 
 from harness.agent.runtimes._arrays import Packer, unpack
 
+#: Loaded once before any worker; see parent.rehearse.
+REHEARSAL = "rehearsal.onnx"
+
 
 def warm() -> dict[str, Any]:
     import numpy
