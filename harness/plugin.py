@@ -81,7 +81,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     pool = config.stash.get(_POOL, None)
-    if pool is None or config.get_verbosity() < 0:
+    if pool is None or config.option.verbose < 0:
         return []
     from harness.pytest_support.summary import header
 

@@ -230,7 +230,7 @@ class Pool:
         """Show progress at once, past pytest's capturing; xdist workers have no terminal."""
         terminal: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
-        verbosity = self.config.get_verbosity()
+        verbosity = self.config.option.verbose
         routine = text.startswith("starting ") and verbosity < 1
         if terminal is None or capture is None or verbosity < 0 or routine:
             return

@@ -38,7 +38,8 @@ def test_a_device_ends_before_the_next_one_starts(pytester, fake_devices, record
         """
     )
     fake_devices("--device=rpi4,rpi5").assert_outcomes(passed=4)
-    assert [line for line in record("") if "key" not in line] == [
+    # pytest 7 tears such a fixture down and sets it up again between two tests.
+    assert [line for line in dict.fromkeys(record("")) if "key" not in line] == [
         "open rpi4 host shared None",
         "model of rpi4 closed",
         "close rpi4",

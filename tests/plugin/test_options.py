@@ -142,7 +142,7 @@ def test_a_wrong_option_is_one_message_and_exit_status_4(
     pytester.makepyfile(A_TEST)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    result = edge(*words)
+    result = edge(*words, subprocess=True)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert message in result.stderr.str()
     assert "Traceback" not in result.stderr.str() + result.stdout.str()
