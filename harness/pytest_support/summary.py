@@ -65,6 +65,7 @@ class Summary:
         troubles = self._pool.troubles
         if not self._noted and not troubles:
             return
+        terminal.ensure_newline()
         terminal.section("edge devices")
         for finding in self._noted.values():
             terminal.write_line(finding.headline())
