@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEVICE_FAILED, USER_ERROR, INFRASTRUCTURE = 1, 2, 3
 #: Set to anything to see the traceback of a bug.
 DEBUG_VARIABLE = "EDGE_HARNESS_DEBUG"
-_ENGINES = ("auto", "user", "docker", "host")
+_ENGINES = ("auto", "user", "docker", "vm", "host")
 
 
 class _Group(click.Group):
@@ -369,7 +369,7 @@ def run(
 
 
 @main.command()
-@click.option("--engine", type=click.Choice(_ENGINES[:3]), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(_ENGINES[:4]), default="auto", show_default=True)
 @click.argument("name")
 def shell(name: str, engine: str) -> None:
     """Open a shell on the device NAME."""

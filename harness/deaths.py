@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.diagnose.pages import page_size_hint
 from harness.engines.launch import AGENT_DIR, LAYERS_DIR, RUN_DIR, tail
 from harness.errors import (
     BusError,
@@ -44,8 +45,15 @@ class Deaths:
     """Explains the deaths on one device."""
 
     def __init__(
-        self, *, profile: Profile, image: Image, state_dir: Path, profiles: Sequence[Profile]
+        self,
+        *,
+        profile: Profile,
+        image: Image,
+        state_dir: Path,
+        profiles: Sequence[Profile],
+        emulator_counts: bool = True,
     ) -> None:
+        self._emulator_counts = emulator_counts
         self._profile = profile
         self._image = image
         self._state_dir = state_dir
@@ -94,10 +102,15 @@ class Deaths:
         diagnosis = self._diagnose(number, status) if number in _CRASHES else None
         if number is None:
             said = tail(log, 12)
+            pages = page_size_hint(log, self._pages_kib())
             return ProcessDied(
                 f"{device} ended with exit status {code} while {doing}"
-                + (f"; its last words:\n{said}" if said else ""),
-                next_step="its output above says why",
+                + (f"; its last words:\n{said}" if said else "")
+                + (f"\n{pages}" if pages else ""),
+                next_step="make the program ask for the page size (sysconf(_SC_PAGESIZE)), or use "
+                "a build for larger pages"
+                if pages
+                else "its output above says why",
                 details={"device": device, "code": code},
             ), None
         if number == signal.SIGABRT and "bad_alloc" in log[-4000:]:
@@ -117,10 +130,16 @@ class Deaths:
                 )
         elif number == signal.SIGKILL:
             message += " (killed from outside: no memory limit was hit)"
+        pages = page_size_hint(log, self._pages_kib())
+        message += f"\n{pages}" if pages else ""
         said = tail(log, 8)
         if said and number != signal.SIGILL:
             message += f"\n--- its last words ---\n{said}\n---"
         return error(message, next_step=next_step, details=details), diagnosis
+
+    def _pages_kib(self) -> int:
+        """Page size that the device really has; only its own kernel can have another than 4."""
+        return 4 if self._emulator_counts else self._profile.os.page_size_kib
 
     def out_of_memory(
         self, doing: str, events: Mapping[str, int], *, device: str, why: str
@@ -137,7 +156,11 @@ class Deaths:
         )
         return OutOfMemory(
             f"{device} ran out of memory while {doing}: {figures or 'no limit known'} ({why}); "
-            "the emulator's own memory counts against the limit",
+            + (
+                "the emulator's own memory counts against the limit"
+                if self._emulator_counts
+                else "killed by the board's own kernel, peak is that of the process"
+            ),
             next_step="use a smaller model or input, or raise the limit (--edge-memory-mib)",
             details={"device": device, "limit_mib": limit, "peak_mib": peak, "doing": doing},
         )

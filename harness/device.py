@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from harness import wire
+from harness.board import BoardControls
 from harness.choose import choose_engine
 from harness.deaths import Deaths
 from harness.engines import Availability, Engine, Limits, StartSpec
@@ -31,6 +32,7 @@ from harness.running import Gone, Running
 
 if TYPE_CHECKING:
     from harness.image import Image, Layer
+    from harness.network import Egress
     from harness.profile import Profile
     from harness.session import Session
 
@@ -39,7 +41,7 @@ Progress = Callable[[str], None]
 WARM_TIMEOUT_S = 180.0
 
 
-class Device:
+class Device(BoardControls):
     """A running device; made by :func:`open_device`, a context manager.
 
     Not shared between threads; several processes may share the machine behind it.
@@ -61,19 +63,25 @@ class Device:
         self.availability = availability
         self.findings: list[Finding] = []
         self._image = image
+        self._state_dir = lease.state_dir
         self._progress = progress
         self._warmed: dict[str, tuple[int, str]] = {}
         self._layers: dict[str, Layer] = {}
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._deaths = Deaths(
-            profile=profile, image=image, state_dir=lease.state_dir, profiles=profiles
+            profile=profile,
+            image=image,
+            state_dir=lease.state_dir,
+            profiles=profiles,
+            emulator_counts="memory" not in availability.capabilities,
         )
         spec = StartSpec(
             profile=profile,
             image=image,
             state_dir=lease.state_dir,
             limits=limits,
-            warm=_likely_runtime(profile, image),
+            warm=_likely_runtime(profile, image, fetch=engine.name == "vm", progress=progress),
+            progress=progress,
         )
         self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
         try:
@@ -305,6 +313,8 @@ class Device:
         error: EdgeError | None = None
         diagnosis = None
         if code:
+            if number or code > 128:
+                self._fetch_cores()
             oom = self._running.new_oom_kills() > 0
             error, diagnosis = self._deaths.explain(
                 answer,
@@ -370,17 +380,20 @@ class Device:
             )
 
     @property
-    def egress(self) -> list[Any]:
-        """Connections the device tried to open.
+    def egress(self) -> list[Egress]:
+        """What the device tried to reach since :meth:`connect_network`.
 
         Raises:
-            MissingCapability: always, with the engines of this version: they cut the network,
-                but cannot list what was tried. An empty list would be a lie.
+            MissingCapability: the engine cuts the network but cannot list what was tried. An
+                empty list would be a lie.
         """
+        if "network" in self.capabilities:
+            return self._recorded_egress()
         raise MissingCapability(
             f"the {self.engine} engine cuts the network of {self.name} but cannot list what was "
             "tried",
-            next_step="assert not device.can_connect(host, port), or that the program copes",
+            next_step="mark the test needs={'network'} and call device.connect_network() first, or "
+            "assert not device.can_connect(host, port)",
         )
 
     def limit(self, *, memory_mib: int | None = None, cpus: float | None = None) -> None:
@@ -435,6 +448,14 @@ class Device:
             return info  # natively run: nothing is claimed about the instruction set
         from harness.profile import hwcap_verdict
 
+        expected_kib = self.profile.os.page_size_kib
+        if "page_size" in self.capabilities and info.page_size_kib != expected_kib:
+            raise BootFailed(
+                f"{self.name} came up with pages of {info.page_size_kib} KiB, and its profile says "
+                f"{expected_kib} KiB",
+                next_step="please report this with the output of edge-harness doctor",
+            )
+
         verdict = hwcap_verdict(self.profile, info.features)
         if not verdict.ok:
             raise BootFailed(
@@ -480,7 +501,18 @@ class Device:
             status = {"signal": 9, "pid": pid}
         return self._death(status, doing)
 
+    def _fetch_cores(self) -> None:
+        """Bring core dumps over from a device whose files this machine does not see."""
+        fetch = getattr(self._running.machine, "cores", None)
+        if fetch is not None and self._running.machine.alive():
+            try:
+                fetch(self._state_dir / "run")
+            except EdgeError:
+                pass  # the death is reported without a diagnosis
+
     def _death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
+        if status.get("signal"):
+            self._fetch_cores()
         oom = self._running.new_oom_kills() > 0
         error, _ = self._deaths.explain(
             status,
@@ -516,13 +548,18 @@ class Device:
         self.findings.append(Finding(kind="crash", device=self.name, text=error.message))
 
 
-def _likely_runtime(profile: Profile, image: Image) -> tuple[str, ...]:
-    """The runtime most tests will ask for, imported while the device still comes up; only if it
-    is in the cache already."""
-    from harness.image import layer_key
+def _likely_runtime(
+    profile: Profile, image: Image, *, fetch: bool, progress: Progress | None
+) -> tuple[str, ...]:
+    """The runtime most tests will ask for, imported while the device still comes up. Unless
+    ``fetch``, only if it is in the cache already: what is saved with the runtime imported is
+    used many times, what is started for one run is not."""
+    from harness.image import ensure_layer, layer_key
 
     module = profile.default_runtime("tflite")
     requirement = profile.runtimes.defaults().get(module)
+    if requirement and fetch:
+        return (f"{ensure_layer(image, [requirement], progress).key}:{module}",)
     key = layer_key(image, [requirement]) if requirement else None
     return (f"{key}:{module}",) if key else ()
 
@@ -541,7 +578,7 @@ def open_device(
 
     Args:
         profile: what the board is.
-        engine: ``auto``, ``user``, ``docker`` or ``host``.
+        engine: ``auto``, ``user``, ``docker``, ``vm`` or ``host``.
         needs: capabilities the device must have; see :data:`harness.engines.CAPABILITIES`.
         share: processes that give the same string share one running device.
         limits: instead of the profile's own memory (MiB) and CPUs.

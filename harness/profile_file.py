@@ -27,6 +27,7 @@ from harness.profile_model import (
     Os,
     Profile,
     Runtimes,
+    Storage,
     Suite,
 )
 
@@ -41,6 +42,7 @@ _TABLES: Mapping[str, type[msgspec.Struct]] = {
     "os": Os,
     "emulation": Emulation,
     "runtimes": Runtimes,
+    "storage": Storage,
 }
 #: ``name`` is the file's name and ``source_file`` its path: neither is written in the file.
 _TOP_KEYS = tuple(name for name in Profile.__struct_fields__ if name not in ("name", "source_file"))

@@ -94,6 +94,13 @@ class Memory(_Table, frozen=True, kw_only=True):
     """What Linux has of it (``MemTotal``), without what firmware and GPU keep."""
 
 
+class Storage(_Table, frozen=True, kw_only=True):
+    """The card or flash that the device's files lie on."""
+
+    size_mib: Annotated[int, Meta(ge=64, le=4_194_304)] = 8192
+    """What a whole emulated board has for changes to its files."""
+
+
 class Os(_Table, frozen=True, kw_only=True):
     """The userland that the device runs."""
 
@@ -148,6 +155,7 @@ class Profile(_Table, frozen=True, kw_only=True):
     os: Os
     emulation: Emulation
     runtimes: Runtimes = Runtimes()
+    storage: Storage = Storage()
     aliases: tuple[_Alias, ...] = ()
     extends: str = ""
     """Name of the profile this one is based on; "" for none."""

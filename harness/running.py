@@ -7,9 +7,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from harness import wire
-from harness.engines import Engine, Machine, StartSpec
+from harness.engines import Boot, Engine, Machine, StartSpec
 from harness.engines.launch import boot_failed, tail
 from harness.errors import DeviceTimeout, EdgeError, InputError
 from harness.lease import Lease
@@ -106,9 +107,22 @@ class Running:
         if not self.machine.alive():
             self._replace(only_if_dead=True)
 
-    def restart(self) -> None:
+    def restart(self, boot: Boot | None = None) -> None:
         """End the machine, whatever state it is in, and start it again."""
-        self._replace(only_if_dead=False)
+        if boot is not None:
+            self._spec = replace(self._spec, boot=boot)
+        try:
+            self._replace(only_if_dead=False)
+        finally:
+            # A clock is for one boot, storage stays once it was kept.
+            self._spec = replace(self._spec, boot=replace(self._spec.boot, clock_s=None))
+
+    def switch_off(self) -> None:
+        """End the machine at once; it comes up again with the storage it had."""
+        with self._lock:
+            self._hang_up()
+            self.machine.stop()
+            self._spec = replace(self._spec, boot=Boot(keep_storage=True))
 
     def _replace(self, *, only_if_dead: bool) -> None:
         with self._lock:

@@ -242,11 +242,12 @@ class Session:
     def memory(self) -> MemoryUse:
         """Resident memory of the worker now."""
         answer = self._ask({"op": "memory"})
-        source = (
-            "native on this machine"
-            if self.device.engine == "host"
-            else ("emulated, the translator's own memory included: not the board's figure")
-        )
+        if self.device.engine == "host":
+            source = "native on this machine"
+        elif "memory" in self.device.capabilities:
+            source = "the emulated board's own kernel, free of the emulator's memory"
+        else:
+            source = "emulated, the translator's own memory included: not the board's figure"
         return MemoryUse(
             peak_mib=answer["peak_rss_kib"] / 1024, rss_mib=answer["rss_kib"] / 1024, source=source
         )

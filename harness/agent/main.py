@@ -136,6 +136,14 @@ class Supervisor:
             elif operation == "exec":
                 # Forked so that a long program does not keep other workers waiting.
                 self.fork_answer(stream, lambda: inside.execute(stream, header, payload))
+            elif operation == "board":
+                from harness.agent import board
+
+                self.fork_answer(stream, lambda: board.act(stream, header, payload))
+            elif operation == "terminal":
+                from harness.agent import board
+
+                self.fork_answer(stream, lambda: board.terminal(stream, header))
             elif operation == "connect":
                 self.fork_answer(stream, lambda: inside.try_connect(stream, header))
             elif operation == "stop":
@@ -164,6 +172,13 @@ def main() -> None:
     # The sockets must open for the harness's user, whoever the agent runs as.
     os.umask(0)
     inside.confine(int(options["--cpus"][0]))
+    if "--ports" in options:
+        inside.precious()
+        if os.fork() == 0:
+            from harness.agent import ports
+
+            os.chdir(options["--run-dir"][0])
+            inside.guarded(ports.serve)
     supervisor = Supervisor(
         run_dir=options["--run-dir"][0], linger_s=float(options["--linger-s"][0])
     )

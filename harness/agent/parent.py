@@ -91,6 +91,7 @@ def fork_spare(
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
+        inside.expendable()
         ours.close()
         for each in inherited:
             each.close()

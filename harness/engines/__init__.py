@@ -8,7 +8,7 @@ and *apply a limit* (:meth:`Machine.limit`). Everything above is shared by all e
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +28,14 @@ CAPABILITIES: Mapping[str, str] = {
     "memory_limit": "memory is limited and the real OOM killer acts",
     "kernel": "the device runs its own kernel",
     "page_size": "memory pages have the board's size",
-    "power_loss": "power can be cut in the middle of a write",
+    "power_loss": "power can be cut in the middle of a write: unsynced data is gone",
+    "reboot": "the device starts again with the storage it had",
+    "memory": "memory figures are the device's own, free of the emulator's overhead",
+    "storage_faults": "storage can be full, read-only or fail",
+    "clock": "the device's clock can be set, and starts in 1970 where there is none",
+    "cpu_throttle": "processors can be slowed while the device runs",
+    "network": "a network can be connected that leads nowhere and records all packets",
+    "pause": "the whole device can be stopped and go on",
 }
 
 
@@ -54,6 +61,16 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Boot:
+    """How a device with a kernel of its own comes up."""
+
+    keep_storage: bool = False
+    """Boot on the storage the device had before, as after a power cut."""
+    clock_s: float | None = None
+    """What its clock shows at boot, in seconds since 1970; None for this machine's time."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartSpec:
     """All an engine needs to start one device."""
 
@@ -67,6 +84,9 @@ class StartSpec:
     limits: Limits = field(default_factory=Limits)
     network: str = "none"
     env: Mapping[str, str] = field(default_factory=dict)
+    boot: Boot = field(default_factory=Boot)
+    progress: Callable[[str], None] | None = None
+    """Called with a line of text while something slow happens."""
 
 
 class Machine(Protocol):
@@ -123,7 +143,7 @@ class Engine(Protocol):
 
 
 def engine_named(name: str) -> Engine:
-    """The engine called ``name``: ``user``, ``docker`` or ``host``."""
+    """The engine called ``name``: ``user``, ``docker``, ``vm`` or ``host``."""
     from harness.errors import OptionError
 
     if name == "user":
@@ -134,6 +154,10 @@ def engine_named(name: str) -> Engine:
         from harness.engines.docker import DockerEngine
 
         return DockerEngine()
+    if name == "vm":
+        from harness.engines.vm import VmEngine
+
+        return VmEngine()
     if name == "host":
         from harness.engines.host import HostEngine
 
@@ -144,4 +168,4 @@ def engine_named(name: str) -> Engine:
 
 
 #: In the order ``--engine=auto`` tries them: cheapest to start first.
-ENGINE_NAMES: tuple[str, ...] = ("user", "docker", "host")
+ENGINE_NAMES: tuple[str, ...] = ("user", "docker", "vm", "host")

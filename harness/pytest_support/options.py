@@ -17,7 +17,7 @@ import pytest
 
 # As harness.choose takes them. Written out: importing the engines' module would cost every
 # pytest run on a machine where this plugin is installed.
-ENGINES = ("auto", "user", "docker", "host")
+ENGINES = ("auto", "user", "docker", "vm", "host")
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _ALIASES: pytest.StashKey[frozenset[str]] = pytest.StashKey()

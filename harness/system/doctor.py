@@ -57,7 +57,9 @@ def examine(profile: Profile) -> list[Check]:
     return checks + engines(profile)
 
 
-def engines(profile: Profile, names: Sequence[str] = ("user", "docker", "host")) -> list[Check]:
+def engines(
+    profile: Profile, names: Sequence[str] = ("user", "docker", "vm", "host")
+) -> list[Check]:
     """Whether each engine could run ``profile`` here."""
     from harness.engines import Availability, engine_named
 
@@ -92,7 +94,7 @@ def can_run(checks: Sequence[Check]) -> bool:
     return any(
         check.group == "engines"
         and check.status != "missing"
-        and check.name.split()[0] in ("user", "docker")
+        and check.name.split()[0] in ("user", "docker", "vm")
         for check in checks
     )
 

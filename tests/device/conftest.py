@@ -36,7 +36,7 @@ def open_on():
     return start
 
 
-@pytest.fixture(scope="session", params=["user", "docker"])
+@pytest.fixture(scope="session", params=["user", "docker", "vm"])
 def engine(request):
     return request.param
 

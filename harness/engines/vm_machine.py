@@ -1,0 +1,262 @@
+"""A running board: one QEMU process, its streams, its console and its controls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import wire
+from harness.cache import cache_dir
+from harness.engines import Limits
+from harness.engines.launch import process_start_time, wait_until
+from harness.engines.vm_argv import Disk, disk_nodes, scsi_disk
+from harness.engines.vm_boot import FIRST_LAYER, STORAGE
+from harness.engines.vm_qmp import execute
+from harness.engines.vm_streams import open_stream
+from harness.errors import EmulatorCrashed, MissingCapability
+
+#: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
+_OOM = re.compile(
+    r"(?:Out of memory|Memory cgroup out of memory)[^\n]*: Killed process \d+ \(([^)]*)\) "
+    r"total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB"
+)
+
+
+class VmMachine:
+    """A board, from its record: usable from any process."""
+
+    engine = "vm"
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self._record = dict(record)
+        self._pid = int(record.get("pid", 0))
+        self._status: int | None = None
+        self.state_dir = Path(record["state_dir"])
+
+    def record(self) -> dict[str, Any]:
+        return self._record
+
+    def connect(self, name: str, *, timeout_s: float) -> socket.socket:
+        if not self.alive():
+            raise ConnectionRefusedError(f"the board is down: {self.end_reason()}")
+        file = "agent.sock" if name == "agent" else name
+        return open_stream(self.state_dir / "run", file, timeout_s=timeout_s)
+
+    def ask(
+        self, header: wire.Header, payload: bytes = b"", *, timeout_s: float = 60.0
+    ) -> tuple[wire.Header, bytes]:
+        """The agent's answer to ``header``.
+
+        Raises:
+            EmulatorCrashed: there is none, or it says that it failed.
+        """
+        what = header.get("act", header["op"])
+        try:
+            sock = self.connect("agent.sock", timeout_s=timeout_s)
+            sock.settimeout(timeout_s)
+            stream = wire.Stream(sock)
+            try:
+                stream.send(header, payload)
+                answer, body = stream.receive()
+            finally:
+                stream.close()
+        except (OSError, wire.WireError) as error:
+            raise EmulatorCrashed(
+                f"the board did not answer {what!r}: {error}", next_step="look at device.log()"
+            ) from error
+        if not answer["ok"]:
+            raise EmulatorCrashed(
+                f"the board could not {what}: {answer['error']}", next_step="look at device.log()"
+            )
+        return answer, body
+
+    def act(self, act: str, payload: bytes = b"", **arguments: Any) -> tuple[wire.Header, bytes]:
+        """Have the agent do ``act`` of ``harness.agent.board``."""
+        return self.ask({"op": "board", "act": act, **arguments}, payload)
+
+    def refresh(self, *, set_clock: bool = True) -> None:
+        """Give a restored board random numbers, time and identity of its own."""
+        self.act(
+            "refresh",
+            secrets.token_bytes(80),
+            time_s=time.time() if set_clock else None,
+            hostname=self._record["hostname"],
+        )
+
+    # -- life --------------------------------------------------------------------------------
+
+    def alive(self) -> bool:
+        if not self._pid or self._status is not None:
+            return False
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # another process started it
+            return process_start_time(self._pid) == str(self._record["started"])
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+        return pid == 0
+
+    def end_reason(self) -> str:
+        if self.alive():
+            return ""
+        for line in reversed(self._read("console.log").splitlines()):
+            if "Kernel panic" in line or line.startswith("edge: "):
+                return line.strip()
+        if self._status is None or self._status == 0:
+            return "the board switched itself off"
+        if self._status < 0:
+            return f"QEMU was ended by {signal.Signals(-self._status).name}"
+        said = self._read("qemu.log").strip().splitlines()
+        return f"QEMU ended with exit status {self._status}" + (f": {said[-1]}" if said else "")
+
+    def log(self) -> str:
+        return self._read("qemu.log") + self._read("console.log")
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.state_dir / name).read_text(errors="replace").replace("\r\n", "\n")
+        except OSError:
+            return ""
+
+    def limit(self, limits: Limits) -> None:
+        if limits.memory_mib is not None:
+            raise MissingCapability(
+                "the memory of a running board cannot be changed",
+                next_step="start it with --edge-memory-mib or Limits(memory_mib=…)",
+            )
+        if limits.cpus is not None:
+            self.act("throttle", cpus=limits.cpus)
+
+    def memory_events(self) -> Mapping[str, int]:
+        events = {"oom_kills": 0, "limit_mib": int(self._record.get("usable_mib", 0))}
+        for kill in _OOM.finditer(self._read("console.log")):
+            events["oom_kills"] += 1
+            events["peak_mib"] = sum(map(int, kill.groups()[1:])) // 1024
+        return events
+
+    def stop(self) -> None:
+        """Pull the plug: nothing on a throw-away board is worth an orderly end."""
+        if self._pid and self.alive():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+            wait_until(lambda: not self.alive(), deadline_s=5.0)
+
+    # -- controls ----------------------------------------------------------------------------
+
+    def qmp(self, *commands: tuple[str, dict[str, Any]], timeout_s: float = 30) -> Any:
+        """Give QEMU commands; the last one's answer."""
+        return execute(self.state_dir, *commands, timeout_s=timeout_s)
+
+    def bring_layers(self) -> None:
+        """Plug in a disk for every runtime layer that was fetched after the board came up."""
+        import json
+
+        from filelock import FileLock
+
+        from harness.image import layers_dir
+        from harness.image.board_tools import ensure_board_tools
+        from harness.image.disk import ensure_disk
+
+        listing = self.state_dir / "layers.json"
+        with FileLock(self.state_dir / "layers.lock"):
+            there: list[str] = json.loads(listing.read_text())
+            for lock in sorted(layers_dir().glob("*/lock.json")):
+                key = lock.parent.name
+                content = json.loads(lock.read_text())
+                if key in there or content["arch"] != self._record["arch"]:
+                    continue
+                if time.time() - lock.stat().st_mtime > 3600:
+                    continue  # not one that this run has just asked for
+                disk = Disk(
+                    path=ensure_disk(ensure_board_tools(), f"layer-{key}", lock.parent),
+                    format="raw",
+                )
+                number = FIRST_LAYER + len(there)
+                self.qmp(
+                    *(("blockdev-add", dict(node)) for node in disk_nodes(number, disk)),
+                    ("device_add", scsi_disk(number, writable=False)),
+                )
+                self.act("mount_layer", key=key, disk=number)
+                listing.write_text(json.dumps([*there, key]))
+                there.append(key)
+
+    def cores(self, into: Path) -> None:
+        """Fetch core dumps of processes that died."""
+        answer, body = self.act("cores")
+        at = 0
+        for name, size in answer["cores"]:
+            (into / Path(name).name).write_bytes(body[at : at + size])
+            at += size
+
+    def fail_io(self, *, read: bool, write: bool, once: bool) -> None:
+        """Let the storage answer with I/O errors (QEMU's blkdebug) from now on."""
+        rules = [
+            {"event": event, "errno": 5, "once": once, "immediately": True, "iotype": kind}
+            for event, kind, on in (("none", "read", read), ("none", "write", write))
+            if on
+        ]
+        self._gate(rules)
+
+    def heal_io(self) -> None:
+        """End what :meth:`fail_io` began."""
+        self._gate([])
+
+    def _gate(self, rules: list[dict[str, Any]]) -> None:
+        gate = {"driver": "raw", "node-name": f"gate{STORAGE}"}
+        plain = {**gate, "file": f"disk{STORAGE}"}
+        nodes = self.qmp(("query-named-block-nodes", {"flat": True}))
+        if any(node["node-name"] == "faults" for node in nodes):
+            self.qmp(
+                ("blockdev-reopen", {"options": [plain]}), ("blockdev-del", {"node-name": "faults"})
+            )
+        if rules:
+            faults = {
+                "driver": "blkdebug",
+                "node-name": "faults",
+                "image": f"disk{STORAGE}",
+                "inject-error": rules,
+            }
+            self.qmp(
+                ("blockdev-add", faults),
+                ("blockdev-reopen", {"options": [{**gate, "file": "faults"}]}),
+            )
+
+    @property
+    def packets(self) -> Path:
+        """Where packets of the device's network are recorded (pcap)."""
+        return self.state_dir / "network.pcap"
+
+    def connect_network(self, modules: tuple[str, ...]) -> None:
+        """Plug the cable in and record what goes over it."""
+        if not self._has_object("capture"):
+            self.qmp(
+                (
+                    "object-add",
+                    {
+                        "qom-type": "filter-dump",
+                        "id": "capture",
+                        "netdev": "net",
+                        "file": str(self.packets),
+                    },
+                )
+            )
+        self.act("network", up=True, modules=list(modules))
+
+    def _has_object(self, name: str) -> bool:
+        listed = self.qmp(("qom-list", {"path": "/objects"}))
+        return any(item["name"] == name for item in listed)
+
+
+def cache_free_mib() -> int:
+    """Free space where the cache lies, in MiB."""
+    import shutil
+
+    return shutil.disk_usage(cache_dir()).free >> 20
