@@ -31,6 +31,7 @@ class Supervisor:
         # Names are relative from here on: the path of a Unix socket may have 107 bytes at most.
         # Core dumps of workers land here too, where the harness can read them.
         os.chdir(run_dir)
+        self.idle_since = time.monotonic()
         self.linger_s = 60.0  # until the first client has come
         self.listener = inside.listen("agent.sock.new")
 
@@ -76,7 +77,7 @@ class Supervisor:
             self.statuses[pid] = inside.status_fields(status, usage)
 
     def serve(self) -> None:
-        idle_since = time.monotonic()
+        self.idle_since = time.monotonic()
         while True:
             for key, _ in self.selector.select(timeout=0.01 if self.pending else 0.5):
                 if key.data is None:
@@ -86,8 +87,8 @@ class Supervisor:
             self.reap()
             self.pending = [item for item in self.pending if not self.settled(*item)]
             if self.streams:
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > self.linger_s:
+                self.idle_since = time.monotonic()
+            elif time.monotonic() - self.idle_since > self.linger_s:
                 return
 
     def settled(self, stream: wire.Stream, spec: str, pid: int) -> bool:
@@ -112,6 +113,7 @@ class Supervisor:
         self.selector.register(sock, selectors.EVENT_READ, stream)
 
     def drop(self, stream: wire.Stream) -> None:
+        self.idle_since = time.monotonic()
         self.streams.pop(stream.fileno(), None)
         self.selector.unregister(stream.sock)
         stream.close()
