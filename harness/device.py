@@ -274,7 +274,10 @@ class Device(BoardControls):
         data = input.encode() if isinstance(input, str) else input
         header = {"op": "exec", "argv": words, "env": extra, "cwd": cwd, "timeout_s": timeout_s}
         self._running.revive()
-        stream = self._running.connect("agent", timeout_s=timeout_s + 30)
+        try:
+            stream = self._running.connect("agent", timeout_s=timeout_s + 30)
+        except OSError:
+            raise self._machine_death(f"starting {words!r}") from None
         try:
             stream.send(header, data)
             answer, payload = stream.receive()

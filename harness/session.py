@@ -101,6 +101,8 @@ class Session:
         self._stream: wire.Stream | None = None
         self._socket_name = ""
         self._pid = 0
+        self._generation = 0
+        """Of the machine that the worker runs on; another one knows nothing of it."""
         self._heads: dict[Any, bytes] = {}
         self._lock = threading.RLock()
         self._closed = False
@@ -269,8 +271,9 @@ class Session:
     # -- the worker --------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._stream = None
+        self._hang_up()
         self._socket_name = self.device._warm(self._spec)
+        self._generation = self.device._running.generation
         stream = self.device._running.connect(self._socket_name, timeout_s=self.timeout_s)
         try:
             stream.send({"op": "load", **self._request}, self.model.content)
@@ -340,7 +343,7 @@ class Session:
 
     def _fit(self, arrays: list[Array]) -> None:
         """Have a worker whose input shapes are those of ``arrays``."""
-        if self._stream is None:
+        if self._stream is None or self._generation != self.device._running.generation:
             self._open()
         changed = {
             tensor.name: list(array.shape)
@@ -369,7 +372,7 @@ class Session:
                 next_step="pass {name: array}",
             )
         arrays = [np.ascontiguousarray(inputs[name]) for name in wanted]
-        if self._stream is None:
+        if self._stream is None or self._generation != self.device._running.generation:
             self._open()
         header = {
             "op": "run",
@@ -441,7 +444,7 @@ class Session:
 
     def _ask(self, header: wire.Header, *arrays: Array) -> wire.Header:
         with self._lock:
-            if self._stream is None:
+            if self._stream is None or self._generation != self.device._running.generation:
                 self._open()
             self._transmit(wire.encode(header, sum(a.nbytes for a in arrays)), list(arrays))
             answer, _ = self._receive()

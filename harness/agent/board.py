@@ -142,6 +142,12 @@ def throttle(header: wire.Header, _: bytes) -> None:
             os._exit(0)
 
 
+def limit_memory(header: wire.Header, _: bytes) -> None:
+    """Give the device's programs, the agent's own included, so much memory and no more."""
+    limit = header["memory_mib"]
+    write(GROUP + "/memory.max", "max" if limit is None else str(limit << 20))
+
+
 def storage(header: wire.Header, _: bytes) -> dict[str, Any]:
     do = header["do"]
     if do == "fill":
@@ -206,6 +212,7 @@ ACTS: dict[str, Callable[[Any, bytes], Any]] = {
     "mount_layer": mount_layer,
     "network": network,
     "throttle": throttle,
+    "limit_memory": limit_memory,
     "storage": storage,
     "cores": cores,
     "sync": sync,

@@ -13,12 +13,14 @@ import os
 import select
 import socket
 import struct
+import time
 
 FRAME = struct.Struct("<BI")
 OPEN, WAIT, DATA, CLOSE, ACCEPT, REFUSE = b"OWDCAR"
 CHUNK = 1 << 16
 #: Stop reading from one side while the other is this far behind.
 HIGH_BYTES = 4 << 20
+PATIENCE_S = 0.3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Port:
         self.sock: socket.socket | None = None
         self.to_sock = bytearray()
         self.waiting = ""
+        self.gone_at = 0.0
 
     # -- from the harness --------------------------------------------------------------------
 
@@ -46,14 +49,21 @@ class Port:
                 data = os.read(self.fd, CHUNK)
             except OSError as error:
                 if error.errno == errno.EAGAIN:
+                    self.gone_at = 0.0
                     return
                 data = b""
             if not data:
-                # Nobody at the other end (any more): whatever was half sent is void.
-                self.incoming.clear()
-                self.outgoing.clear()
-                self.hang_up()
+                # Nobody at the other end. Word of a client's coming and going is slower than its
+                # bytes, so the next one's may be here already: look again in a moment.
+                if not self.gone_at:
+                    self.gone_at = time.monotonic()
+                elif time.monotonic() - self.gone_at > PATIENCE_S:
+                    self.gone_at = 0.0
+                    self.incoming.clear()
+                    self.outgoing.clear()
+                    self.hang_up()
                 return
+            self.gone_at = 0.0
             self.incoming += data
             self.frames()
 
@@ -174,7 +184,8 @@ class Poll:
             self.epoll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
         while True:
             waiting = any(port.waiting for port in self.ports.values())
-            for fd, events in self.epoll.poll(0.02 if waiting else None):
+            gone = any(port.gone_at for port in self.ports.values())
+            for fd, events in self.epoll.poll(0.02 if waiting else 0.1 if gone else None):
                 port = self.ports.get(fd)
                 if port is not None:
                     port.flush_port()
@@ -186,6 +197,8 @@ class Poll:
 
     def settle(self, waiting: bool) -> None:
         for port in self.ports.values():
+            if port.gone_at:
+                port.readable()
             if waiting and port.waiting and os.path.exists(port.waiting):
                 port.waiting = ""
                 port.send(ACCEPT, b"")

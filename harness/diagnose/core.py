@@ -21,6 +21,7 @@ from elftools.elf.sections import SymbolTableSection
 Resolve = Callable[[str], Path | None]
 _AT_PHDR, _AT_EXECFN = 3, 31
 _PT_DYNAMIC, _DT_DEBUG = 2, 21
+_NT_FILE = 0x46494C45
 #: machine: (offset of the registers in elf_prstatus, register size, index of the program counter)
 _REGISTERS = {"EM_AARCH64": (112, 8, 32), "EM_ARM": (72, 4, 15), "EM_X86_64": (112, 8, 16)}
 _MOST_LIBRARIES = 4096
@@ -133,8 +134,33 @@ class Core:
         size = struct.calcsize(form)
         return dict(struct.iter_unpack(form, data[: len(data) // size * size]))
 
+    def _mapped_files(self, resolve: Resolve) -> list[Library]:
+        """From the kernel's own list of mapped files (NT_FILE, fs/binfmt_elf.c); the emulator's
+        dumps have none."""
+        data, word = self.note(_NT_FILE), self._word
+        form = "Q" if word == 8 else "I"
+        try:
+            count, page = struct.unpack_from(f"<2{form}", data)
+            ranges = list(struct.iter_unpack(f"<3{form}", data[2 * word : (2 + 3 * count) * word]))
+        except struct.error:
+            return []
+        names = data[(2 + 3 * count) * word :].split(b"\0")
+        first: dict[str, int] = {}
+        for (start, _, offset), name in zip(ranges, names, strict=False):
+            path = name.decode(errors="replace")
+            first[path] = min(first.get(path, start), start - offset * page)
+        found = []
+        for path, start in first.items():
+            file = resolve(path)
+            if file is not None:
+                found.append(Library(path=path, base=start - _lowest_address(file), file=file))
+        return found
+
     def libraries(self, resolve: Resolve) -> list[Library]:
         """All loaded objects, the program itself first; best effort, never fails."""
+        mapped = self._mapped_files(resolve)
+        if mapped:
+            return mapped
         vector = self._auxiliary()
         program = self.text(vector.get(_AT_EXECFN, 0))
         file = resolve(program) if program else None
@@ -170,6 +196,16 @@ class Core:
                 found.append(Library(path=name, base=fields[0], file=resolve(name)))
             link = fields[3]
         return found
+
+
+def _lowest_address(file: Path) -> int:
+    """Where the first loaded byte of ``file`` says it is: 0 but for fixed programs."""
+    try:
+        with file.open("rb") as stream:
+            loads = list(ELFFile(stream).iter_segments("PT_LOAD"))
+            return min((int(s["p_vaddr"] - s["p_offset"]) for s in loads[:1]), default=0)
+    except (ELFError, OSError, ValueError):
+        return 0
 
 
 def fault_in(path: Path, resolve: Resolve) -> Fault:

@@ -131,7 +131,7 @@ def _diagnosis(
         feature=feature.name if feature else "",
         feature_text=f"{feature.text} (from {feature.since})" if feature else "",
         first_profile=first,
-        evidence="the emulator's core dump",
+        evidence="the process's core dump",
     )
 
 

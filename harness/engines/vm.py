@@ -308,7 +308,7 @@ def spec_state(spec: StartSpec) -> None:
             for stale in [*run.glob("p*"), *run.glob("core*")]:
                 stale.unlink(missing_ok=True)
         run.mkdir(parents=True, exist_ok=True)
-        for name in ("qmp.sock", "console.log", "qemu.log", "network.pcap"):
+        for name in ("qmp.sock", "console.log", "qemu.log", "network.pcap", "memory_mib"):
             (spec.state_dir / name).unlink(missing_ok=True)
 
 

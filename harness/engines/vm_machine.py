@@ -21,7 +21,7 @@ from harness.engines.vm_argv import Disk, disk_nodes, scsi_disk
 from harness.engines.vm_boot import FIRST_LAYER, STORAGE
 from harness.engines.vm_qmp import execute
 from harness.engines.vm_streams import open_stream
-from harness.errors import EmulatorCrashed, MissingCapability
+from harness.errors import EmulatorCrashed
 
 #: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
 _OOM = re.compile(
@@ -128,15 +128,14 @@ class VmMachine:
 
     def limit(self, limits: Limits) -> None:
         if limits.memory_mib is not None:
-            raise MissingCapability(
-                "the memory of a running board cannot be changed",
-                next_step="start it with --edge-memory-mib or Limits(memory_mib=…)",
-            )
+            self.act("limit_memory", memory_mib=limits.memory_mib)
+            (self.state_dir / "memory_mib").write_text(str(limits.memory_mib))
         if limits.cpus is not None:
             self.act("throttle", cpus=limits.cpus)
 
     def memory_events(self) -> Mapping[str, int]:
-        events = {"oom_kills": 0, "limit_mib": int(self._record.get("usable_mib", 0))}
+        limit = self._read("memory_mib") or self._record.get("usable_mib", 0)
+        events = {"oom_kills": 0, "limit_mib": int(limit)}
         for kill in _OOM.finditer(self._read("console.log")):
             events["oom_kills"] += 1
             events["peak_mib"] = sum(map(int, kill.groups()[1:])) // 1024

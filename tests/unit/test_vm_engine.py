@@ -1,0 +1,183 @@
+"""What the vm engine decides before anything runs."""
+
+import io
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness.agent.inside import socket_name
+from harness.diagnose.pages import page_size_hint
+from harness.engines import engine_named
+from harness.engines.vm_argv import (
+    Board,
+    Disk,
+    acceleration,
+    board_argv,
+    board_memory_mib,
+    has_core,
+)
+from harness.engines.vm_machine import VmMachine
+from harness.errors import MissingCapability
+from harness.image.initrd import Archive
+from harness.image.kernel import flavour
+from harness.network import Egress, egress_in
+from harness.profile import default_registry
+
+PROFILES = default_registry()
+A72 = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n"
+
+
+def board(**changes):
+    fields = {
+        "qemu": ["qemu-system-aarch64"],
+        "name": "edge-rpi4",
+        "arch": "arm64",
+        "qemu_cpu": "cortex-a72",
+        "cores": 4,
+        "memory_mib": 1024,
+        "kernel": Path("/k/vmlinuz"),
+        "initrd": Path("initrd"),
+        "append": "console=ttyAMA0",
+        "disks": [
+            Disk(path=Path("/d/base"), format="raw"),
+            Disk(path=Path("/d/rw"), format="qcow2", writable=True),
+        ],
+    }
+    return Board(**{**fields, **changes})
+
+
+def test_the_core_the_memory_and_the_cores_are_pinned():
+    line = shlex.join(board_argv(board()))
+    assert "-cpu cortex-a72 -smp 4 -m 1024M" in line
+    assert "restrict=on" in line
+    assert "-no-reboot" in line
+    assert '"werror": "report"' in line  # a full disk must not stop the board for ever
+
+
+def test_only_storage_is_writable():
+    nodes = [word for word in board_argv(board()) if '"node-name": "disk' in word]
+    assert ['"read-only": true' in node for node in nodes] == [True, False]
+
+
+def test_memory_is_shared_when_saved_and_private_when_restored():
+    saved = shlex.join(board_argv(board(ram=Path("ram"))))
+    restored = shlex.join(board_argv(board(ram=Path("/s/ram"), ram_private=True, incoming=True)))
+    assert "mem-path=ram,share=on" in saved
+    assert "mem-path=/s/ram,share=off,readonly=on" in restored
+    assert "-incoming defer" in restored
+    assert "-incoming" not in saved
+
+
+def test_a_board_without_clock_starts_in_1970():
+    assert "base=1970-01-01T00:00:00" in board_argv(board(clock_s=0))
+    assert "base=utc" in board_argv(board())
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "cpuinfo", "kvm", "expected"),
+    [
+        ("Linux", "x86_64", "", True, "tcg"),
+        ("Linux", "aarch64", A72, True, "kvm"),
+        ("Linux", "aarch64", A72, False, "tcg"),
+        ("Linux", "aarch64", A72.replace("d08", "d0b"), True, "tcg"),
+        ("Linux", "aarch64", A72 + A72.replace("d08", "d03"), True, "tcg"),
+        ("Darwin", "arm64", "", False, "tcg"),
+    ],
+)
+def test_the_hosts_processor_helps_only_if_it_is_the_boards(
+    system, machine, cpuinfo, kvm, expected
+):
+    chosen = acceleration("cortex-a72", system=system, machine=machine, cpuinfo=cpuinfo, kvm=kvm)
+    assert chosen.name == expected
+    assert chosen.why
+
+
+def test_memory_follows_the_profile():
+    rpi3b = PROFILES.get("rpi3b")
+    assert rpi3b.memory.usable_mib < board_memory_mib(rpi3b) <= rpi3b.memory.ram_mib
+    assert 256 < board_memory_mib(rpi3b, 256) < 320
+
+
+def test_cores_and_kernels_that_are_not_there():
+    assert has_core("cortex-a7")
+    assert not has_core("arm1176")
+    assert flavour("arm64", 16) == ("trixie", "linux-image-arm64-16k")
+    with pytest.raises(MissingCapability, match="64 KiB"):
+        flavour("arm64", 64)
+    assert not engine_named("vm").probe(PROFILES.get("rpi-zero")).available
+    assert not engine_named("vm").probe(PROFILES.get("edge-server")).available
+
+
+def test_the_archive_is_one_that_others_read(tmp_path):
+    archive = Archive()
+    archive.file("bin/tool", b"#!/bin/sh\n", mode=0o755)
+    archive.folder("proc")
+    data = archive.data()
+    assert data.startswith(b"070701")
+    assert data.count(b"070701") == 4  # bin, bin/tool, proc, TRAILER
+    assert len(data) % 4 == 0
+    assert archive.data() == data
+
+
+def test_oom_kills_are_counted_from_the_console(tmp_path):
+    (tmp_path / "console.log").write_text(
+        "[   31.1] Out of memory: Killed process 207 (python3) total-vm:3690340kB, "
+        "anon-rss:522240kB, file-rss:2048kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n"
+    )
+    machine = VmMachine({"state_dir": str(tmp_path), "usable_mib": 909})
+    assert machine.memory_events() == {"oom_kills": 1, "limit_mib": 909, "peak_mib": 512}
+
+
+def test_page_size_hints():
+    said = "mmap: Invalid argument"
+    assert "16 KiB" in page_size_hint(said, 16)
+    assert page_size_hint(said, 4) == ""
+    assert page_size_hint("KeyError: 'a'", 16) == ""
+    assert "jemalloc" in page_size_hint("<jemalloc>: Unsupported system page size", 16)
+
+
+def packet(dpkt, destination, transport, protocol):
+    layer = dpkt.ip.IP(
+        src=socket.inet_aton("10.0.2.15"),
+        dst=socket.inet_aton(destination),
+        p=protocol,
+        data=transport,
+    )
+    layer.len = len(layer)
+    return bytes(
+        dpkt.ethernet.Ethernet(
+            src=b"\x52\x54\x00\xed\x9e\x01", dst=b"\x52\x55\x0a\0\2\2", data=layer
+        )
+    )
+
+
+def test_egress_is_read_from_packets(tmp_path):
+    import dpkt
+
+    question = dpkt.dns.DNS(id=1, qd=[dpkt.dns.DNS.Q(name="updates.example.com")])
+    syn = dpkt.tcp.TCP(sport=40000, dport=8443, flags=dpkt.tcp.TH_SYN)
+    ack = dpkt.tcp.TCP(sport=40000, dport=8443, flags=dpkt.tcp.TH_ACK)
+    ask = dpkt.udp.UDP(sport=5000, dport=53, data=bytes(question))
+    ask.ulen = len(ask)
+    data = io.BytesIO()
+    writer = dpkt.pcap.Writer(data)
+    for frame in (
+        packet(dpkt, "10.0.2.3", ask, 17),
+        packet(dpkt, "192.0.2.7", syn, 6),
+        packet(dpkt, "192.0.2.7", syn, 6),
+        packet(dpkt, "192.0.2.7", ack, 6),
+    ):
+        writer.writepkt(frame, ts=0)
+    path = tmp_path / "network.pcap"
+    path.write_bytes(data.getvalue()[:-7])  # killed in the middle of the last packet
+    assert egress_in(path) == [
+        Egress(protocol="dns", host="10.0.2.3", port=53, name="updates.example.com"),
+        Egress(protocol="tcp", host="192.0.2.7", port=8443),
+    ]
+    assert egress_in(tmp_path / "none.pcap") == []
+
+
+def test_socket_names_fit_what_the_engine_waits_for():
+    assert socket_name("abc:tflite") == "abc-tflite.sock"
