@@ -165,3 +165,50 @@ def test_a_docker_device_against_docker_run(report):
         open_device(RPI4, engine="docker").close()
 
     report("docker device up and down / docker run python", best_s(ours, 3) / best_s(bare, 3), 2)
+
+
+# -- whole boards ----------------------------------------------------------------------------------
+
+
+def first_answer(**options) -> float:
+    """Seconds from nothing to the first answer of a loaded model on a board."""
+    started = time.perf_counter()
+    with open_device(RPI4, engine="vm", **options) as board, board.load(MODEL) as session:
+        session.run(np.zeros(session.inputs[0].shape, session.inputs[0].dtype))
+        return time.perf_counter() - started
+
+
+def resident_mib(pid: int) -> float:
+    """Proportional set size (shared pages divided by their users), proc(5), in MiB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(next(x for x in text.splitlines() if x.startswith("Pss:")).split()[1]) / 1024
+
+
+def test_warm_board_against_a_cold_one(report):
+    with open_device(RPI4, engine="vm") as board:
+        started = time.perf_counter()
+        board.reboot()
+        with board.load(MODEL) as session:
+            session.run(np.zeros(session.inputs[0].shape, session.inputs[0].dtype))
+        cold = time.perf_counter() - started
+    warm = min(first_answer() for _ in range(3))
+    report("warm start to first answer, seconds", warm, 1.0, "s")
+    report("warm start to first answer / cold boot", warm / cold, 0.1)
+
+
+def test_memory_of_a_second_board(report):
+    with open_device(RPI4, engine="vm") as one, open_device(RPI4, engine="vm") as two:
+        pids = [board._running.machine.record()["pid"] for board in (one, two)]
+        both = sum(map(resident_mib, pids))
+        one.close()
+        report("host memory of a second board", both - resident_mib(pids[1]), 150, "MiB")
+
+
+def test_four_boards_at_once(report):
+    from concurrent.futures import ThreadPoolExecutor
+
+    single = min(first_answer() for _ in range(3))
+    with ThreadPoolExecutor(4) as pool:
+        started = time.perf_counter()
+        list(pool.map(lambda _: first_answer(), range(4)))
+        report("four boards in parallel / one", (time.perf_counter() - started) / single, 4)

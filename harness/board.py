@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness import wire
 from harness.engines import Boot
-from harness.errors import OptionError
+from harness.errors import MissingCapability, OptionError
 
 if TYPE_CHECKING:
     from harness.engines.vm_machine import VmMachine
@@ -158,6 +158,12 @@ class BoardControls:
     def _recorded_egress(self) -> list[Egress]:
         from harness.network import egress_in
 
+        if not self.packets.exists():
+            raise MissingCapability(
+                "no network was connected yet, so nothing could be recorded: an empty list would "
+                "be a lie",
+                next_step="call device.connect_network() before the program runs",
+            )
         return egress_in(self.packets)
 
 

@@ -68,8 +68,8 @@ exec $b switch_root /new /opt/edge/bin/first
 
 _KEEP_CORE = """\
 #!/opt/edge/bin/busybox sh
-# The start of a core dump holds all that a diagnosis reads; the rest may be hundreds of MiB.
-exec /opt/edge/bin/busybox head -c 4194304 >"$1"
+# The start of a core dump holds registers and mapped files; all of it may be hundreds of MiB.
+exec /opt/edge/bin/busybox head -c 33554432 >"$1"
 """
 
 _FIRST = """\

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.cache import cache_dir, remove_tree
 from harness.choose import choose_engine
-from harness.engines import StartSpec
+from harness.engines import Machine, StartSpec
 from harness.errors import EdgeError, MissingCapability, MissingTool
 from harness.profile import Profile
 
@@ -30,6 +30,8 @@ def open_shell(profile: Profile, engine: str, say: Callable[[str], None]) -> She
     chosen, _ = choose_engine(profile, engine)
     if chosen.name == "docker":
         return _in_container(profile, say)
+    if chosen.name == "vm":
+        return _on_board(profile, say)
     return _in_namespaces(profile, say)
 
 
@@ -63,6 +65,39 @@ def _in_container(profile: Profile, say: Callable[[str], None]) -> Shell:
     assert isinstance(machine, DockerMachine)
     argv = docker_argv(docker, machine.url, machine.container_id, profile)
     return argv, dict(os.environ), device.close
+
+
+def running_board(profile: Profile) -> Machine | None:
+    """A board of ``profile`` that runs already, of whoever; the youngest."""
+    from harness.lease import Lease
+
+    folders = sorted(
+        (cache_dir() / "run").glob(f"{profile.name}-vm-*/machine.json"),
+        key=lambda path: path.stat().st_mtime,
+    )
+    for path in reversed(folders):
+        lease = Lease(path.parent.name)
+        machine = lease.machine() if "pid" in (lease.read() or {}) else None
+        if machine is not None and machine.alive():
+            return machine
+    return None
+
+
+def _on_board(profile: Profile, say: Callable[[str], None]) -> Shell:
+    import json
+    import sys
+
+    from harness.device import open_device
+
+    machine = running_board(profile)
+    close: Callable[[], None] = lambda: None  # noqa: E731
+    if machine is None:
+        device = open_device(profile, engine="vm", progress=say)
+        machine, close = device._running.machine, device.close
+    else:
+        say(f"on the {profile.name} that runs already; it ends when its test does")
+    argv = [sys.executable, "-m", "harness.system.console", json.dumps(machine.record())]
+    return [*argv, f"{profile.name}:\\w# "], dict(os.environ), close
 
 
 def _in_namespaces(profile: Profile, say: Callable[[str], None]) -> Shell:

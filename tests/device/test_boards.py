@@ -10,7 +10,7 @@ import pytest
 
 from harness.device import open_device
 from harness.engines import Limits
-from harness.errors import OutOfMemory, ProcessDied
+from harness.errors import MissingCapability, OutOfMemory, ProcessDied
 from harness.profile import default_registry
 
 MAP_SECOND_PAGE = """
@@ -145,8 +145,10 @@ def test_processors_can_be_slowed(board):
 
 
 def test_network_is_absent_then_recorded(fresh):
-    assert fresh.egress == []
+    with pytest.raises(MissingCapability, match="no network was connected"):
+        _ = fresh.egress
     fresh.connect_network()
+    assert fresh.egress == []
     call = (
         "import socket\n"
         "for host in ('updates.example.com', '192.0.2.7'):\n"
@@ -235,3 +237,19 @@ def test_a_killed_harness_leaves_no_board(tmp_path):
 def test_engine_auto_takes_the_board_for_what_only_it_proves():
     with open_device(default_registry().get("rpi3b"), needs={"page_size", "power_loss"}) as device:
         assert device.engine == "vm"
+
+
+def test_a_shell_on_a_fresh_board():
+    shell = [sys.executable, "-m", "harness.cli", "shell", "rpi3b", "--engine", "vm"]
+    said = subprocess.run(
+        shell, input="echo $((6*7)); uname -m; exit\n", capture_output=True, text=True, timeout=120
+    )
+    assert "42" in said.stdout, said.stderr
+    assert "aarch64" in said.stdout
+
+
+def test_memory_can_be_taken_away_while_it_runs(fresh):
+    fresh.limit(memory_mib=200)
+    result = fresh.run(["python3", "-c", "l = []\nwhile 1: l.append(b'x' * (8 << 20))"])
+    assert isinstance(result.error, OutOfMemory)
+    assert result.error.details["limit_mib"] == 200

@@ -30,7 +30,7 @@ def engines(monkeypatch):
     monkeypatch.setattr(choose, "engine_named", known.__getitem__)
 
     def install(**capabilities):
-        for name in ("user", "docker", "host"):
+        for name in ("user", "docker", "vm", "host"):
             known[name] = Fake(name, capabilities.get(name), fix=f"install {name}")
 
     return install
@@ -70,4 +70,4 @@ def test_a_misspelt_capability_is_corrected():
 def test_an_unknown_engine_lists_the_known():
     with pytest.raises(OptionError, match="no engine called 'kvm'") as error:
         choose.choose_engine(RPI4, "kvm")
-    assert "user, docker, host" in error.value.next_step
+    assert "user, docker, vm, host" in error.value.next_step
