@@ -146,6 +146,10 @@ class Supervisor:
                 from harness.agent import board
 
                 self.fork_answer(stream, lambda: board.terminal(stream, header))
+                # The terminal's alone from here on: its end is the end of the connection.
+                self.streams.pop(stream.fileno(), None)
+                self.selector.unregister(stream.sock)
+                stream.forget()
             elif operation == "connect":
                 self.fork_answer(stream, lambda: inside.try_connect(stream, header))
             elif operation == "stop":
