@@ -43,7 +43,7 @@ from harness.engines.vm_machine import VmMachine, cache_free_mib
 from harness.engines.vm_streams import PORTS, port_name, wait_for
 from harness.errors import BootFailed, CacheError, EmulatorCrashed
 from harness.image.board_tools import BoardTools, ensure_board_tools, installed_board_tools
-from harness.image.disk import ensure_blank, ensure_disk, overlay
+from harness.image.disk import disk_id, ensure_blank, ensure_disk, overlay
 from harness.image.kernel import FLAVOURS, Kernel, ensure_kernel
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ class VmEngine:
             board_argv(replace(board, qemu=["qemu"])),
             parts.tools.version,
             parts.kernel.key,
+            [disk_id(path) for path in (parts.base, parts.blank, *(p for _, p in parts.layers))],
             hashlib.sha256(parts.initrd).hexdigest(),
             list(spec.warm),
         ]
@@ -257,7 +258,7 @@ class VmEngine:
                 )
             content = {
                 "arch": spec.profile.os.arch,
-                "what": f"saved {spec.profile.name}",
+                "what": f"saved {spec.profile.name}, kernel {parts.kernel.version}",
                 "boot_s": round(time.monotonic() - started, 1),
                 "kernel": parts.kernel.version,
                 "qemu": parts.tools.version,

@@ -13,12 +13,10 @@ from harness.image.build import (
     agent_dir,
     ensure_image,
     ensure_layer,
-    gc,
     layer_key,
     layers_dir,
-    list_images,
-    remove,
 )
+from harness.image.store import gc, list_images, remove
 
 __all__ = [
     "Image",

@@ -14,8 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_dir, explained, locked, remove_tree, staged
-from harness.errors import UserError
+from harness.cache import cache_dir, explained, locked, staged
 from harness.image import apt, recipe, wheels
 from harness.image.tools import host_arch, loader_argv
 
@@ -219,60 +218,3 @@ def agent_dir() -> Path:
                         (folder / name).parent.mkdir(parents=True, exist_ok=True)
                         (folder / name).write_bytes(data)
     return final
-
-
-def list_images() -> list[dict[str, Any]]:
-    """Images and layers in the cache: ``key``, ``kind``, ``size_mib``, ``used`` (POSIX time)."""
-    found = []
-    for kind, folder in (("image", "images"), ("layer", "layers")):
-        for lock in sorted((cache_dir() / folder).glob("*/lock.json")):
-            size = sum(p.lstat().st_size for p in lock.parent.rglob("*") if not p.is_symlink())
-            content = json.loads(lock.read_text())
-            found.append(
-                {
-                    "key": lock.parent.name,
-                    "kind": kind,
-                    "arch": content["arch"],
-                    "content": ", ".join(content.get("requirements", []))
-                    or f"{len(content['packages'])} Debian packages",
-                    "size_mib": size / 2**20,
-                    "used": lock.stat().st_mtime,
-                    "path": lock.parent,
-                }
-            )
-    return found
-
-
-def remove(key: str) -> None:
-    """Delete one image or layer from the cache.
-
-    Raises:
-        UserError: nothing of that name is there.
-    """
-    for folder in ("images", "layers"):
-        path = cache_dir() / folder / key
-        if path.parent == cache_dir() / folder and (path / "lock.json").exists():
-            with locked(f"{folder[:-1]}-{key}"):
-                remove_tree(path)
-            return
-    names = [entry["key"] for entry in list_images()]
-    raise UserError(
-        f"there is no image or layer {key!r} in the cache",
-        next_step=f"choose one of: {', '.join(names) or '(none)'}",
-    )
-
-
-def gc(*, unused_days: float = 30.0) -> list[str]:
-    """Delete what has not been used for ``unused_days``, and remains of builds that died."""
-    removed = []
-    horizon = time.time() - unused_days * 86400
-    for entry in list_images():
-        if entry["used"] < horizon:
-            remove(entry["key"])
-            removed.append(str(entry["key"]))
-    for folder in ("images", "layers", "tools", "agents"):
-        for stale in (cache_dir() / folder).glob(".building-*"):
-            if stale.stat().st_mtime < time.time() - 3600:
-                remove_tree(stale)
-                removed.append(stale.name)
-    return removed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.cache import cache_dir, explained, locked, staged
 from harness.errors import ImageBuildFailed
 from harness.image.board_tools import BoardTools
 
-VERSION = 2
+VERSION = 3
 #: As Debian's mke2fs.conf has them for ext4, less checksums and 64-bit block numbers; written out
 #: so that a host's own file does not decide.
 _FEATURES = (
@@ -73,11 +74,18 @@ def _ensure(key: str, make: object) -> Path:
             if not (final / "lock.json").exists():
                 with staged(final) as folder:
                     make(folder / "disk.img")
-                    content = {"arch": "", "what": f"disk {key}"}
+                    # mke2fs writes times and random numbers: a disk made again is another disk,
+                    # and no board that was saved with the first may be restored onto it.
+                    content = {"arch": "", "what": "ext4 file system", "id": uuid.uuid4().hex}
                     (folder / "lock.json").write_text(json.dumps(content))
     with explained(final):
         os.utime(final / "lock.json")
     return final
+
+
+def disk_id(disk: Path) -> str:
+    """What tells this very file system from one made again of the same content."""
+    return str(json.loads((disk.parent / "lock.json").read_text())["id"])
 
 
 def _mke2fs(tools: BoardTools, path: Path, size_kib: int, options: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_dir, locked, remove_tree, staged
+from harness.cache import cache_dir, explained, locked, remove_tree, staged
 from harness.errors import ImageBuildFailed, MissingCapability
 from harness.image import apt
 
@@ -105,6 +106,8 @@ def ensure_kernel(arch: str, page_size_kib: int, progress: Progress | None = Non
 
 def _load(final: Path) -> Kernel:
     lock = json.loads((final / "lock.json").read_text())
+    with explained(final):
+        os.utime(final / "lock.json")  # gc goes by last use
     return Kernel(
         key=f"{final.name}-{lock['version']}-{lock['sha256'][:12]}",
         path=final,

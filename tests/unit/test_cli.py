@@ -101,7 +101,7 @@ def test_an_empty_cache_lists_nothing_and_collects_nothing(edge):
     assert edge("image", "gc").output == "0 removed\n"
     result = edge("image", "rm", "nothing")
     assert result.exit_code == 2
-    assert "there is no image or layer 'nothing'" in result.stderr
+    assert "there is no image, layer, kernel, disk or snapshot 'nothing'" in result.stderr
 
 
 def test_images_are_listed_and_removed(edge, tmp_path):
