@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,20 +14,15 @@ from harness.board import BoardControls
 from harness.choose import choose_engine
 from harness.deaths import Deaths
 from harness.engines import Availability, Engine, Limits, StartSpec
-from harness.engines.launch import tail
 from harness.errors import (
     BootFailed,
-    DeviceTimeout,
-    EdgeError,
-    InputError,
     MissingCapability,
     OptionError,
-    OutOfMemory,
-    RuntimeFailed,
 )
 from harness.facts import DeviceInfo, Finding, RunResult, info_from
 from harness.lease import Lease, sweep
 from harness.models import KERNELS, RUNTIMES, read_model, runtime_requirement
+from harness.programs import Programs
 from harness.running import Gone, Running
 
 if TYPE_CHECKING:
@@ -41,7 +36,7 @@ Progress = Callable[[str], None]
 WARM_TIMEOUT_S = 180.0
 
 
-class Device(BoardControls):
+class Device(Programs, BoardControls):
     """A running device; made by :func:`open_device`, a context manager.
 
     Not shared between threads; several processes may share the machine behind it.
@@ -232,123 +227,6 @@ class Device(BoardControls):
                 return label
         return spec
 
-    # -- programs ----------------------------------------------------------------------------
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        input: bytes | str = b"",
-        timeout_s: float = 120.0,
-        requirements: Sequence[str] = (),
-    ) -> RunResult:
-        """Run a program on the device to its end.
-
-        Args:
-            argv: the program and its arguments; paths are the device's.
-            env: additions to the device's environment.
-            cwd: working folder in the device (default ``/tmp``).
-            input: what the program reads from standard input.
-            timeout_s: wall time after which it is ended.
-            requirements: wheels to have on its ``PYTHONPATH``, as pip takes them.
-
-        Returns:
-            How it ended, with a diagnosis where it crashed. A crash is a result here, not an
-            exception; :meth:`RunResult.check` raises it.
-
-        Raises:
-            InputError: there is no such program on the device.
-            DeviceTimeout: it was not done in time.
-        """
-        if isinstance(argv, str) or not argv:
-            raise OptionError(
-                f"argv is {argv!r}", next_step="pass a list such as ['python3', 'app.py']"
-            )
-        words = [str(word) for word in argv]
-        extra = dict(env or {})
-        if requirements:
-            site = f"{self._layers_path()}/{self._layer(tuple(requirements)).key}/site"
-            extra["PYTHONPATH"] = ":".join(filter(None, (site, extra.get("PYTHONPATH", ""))))
-        data = input.encode() if isinstance(input, str) else input
-        header = {"op": "exec", "argv": words, "env": extra, "cwd": cwd, "timeout_s": timeout_s}
-        self._running.revive()
-        try:
-            stream = self._running.connect("agent", timeout_s=timeout_s + 30)
-        except OSError:
-            raise self._machine_death(f"starting {words!r}") from None
-        try:
-            stream.send(header, data)
-            answer, payload = stream.receive()
-        except TimeoutError:
-            raise DeviceTimeout(
-                f"{self.name} did not say how {words!r} ended\n{self._running.log_tail()}",
-                next_step="look at device.log()",
-            ) from None
-        except (wire.WireError, OSError):
-            raise self._machine_death(f"running {words!r}") from None
-        finally:
-            stream.close()
-        return self._result(words, answer, payload, timeout_s)
-
-    def _result(
-        self, words: list[str], answer: Mapping[str, Any], payload: bytes, timeout_s: float
-    ) -> RunResult:
-        if not answer["ok"]:
-            raise InputError(
-                f"{words[0]!r} cannot be started on {self.name}: {answer['error']}",
-                next_step="name a program of the device's image; packages can be given as "
-                "requirements=[…]",
-            )
-        split = answer["stdout_bytes"]
-        out = payload[:split].decode(errors="replace")
-        err = payload[split:].decode(errors="replace")
-        if answer["timed_out"]:
-            raise DeviceTimeout(
-                f"{words!r} was not done after {timeout_s:g} s on {self.name} and was ended; its "
-                f"last words:\n{tail(out + err)}",
-                next_step="raise timeout_s (emulation is 10 to 100 times slower than the board)",
-                details={"stdout": out, "stderr": err},
-            )
-        number = answer["signal"]
-        code = -number if number else answer["code"]
-        error: EdgeError | None = None
-        diagnosis = None
-        if code:
-            if number or code > 128:
-                self._fetch_cores()
-            oom = self._running.new_oom_kills() > 0
-            error, diagnosis = self._deaths.explain(
-                answer,
-                f"running {words!r}",
-                device=self.name,
-                log=err,
-                memory=self._running.memory_events() if oom else None,
-            )
-            if diagnosis is not None:
-                self._report(error)
-        return RunResult(
-            argv=tuple(words),
-            returncode=code,
-            signal=number,
-            stdout=out,
-            stderr=err,
-            peak_rss_mib=answer["peak_rss_kib"] / 1024,
-            diagnosis=diagnosis,
-            error=error,
-        )
-
-    def _layers_path(self) -> str:
-        from harness.engines.launch import LAYERS_DIR
-        from harness.image import layers_dir
-
-        return (
-            LAYERS_DIR
-            if "rootfs" in self.capabilities or self.engine == "host"
-            else str(layers_dir())
-        )
-
     # -- network and limits ------------------------------------------------------------------
 
     def can_connect(self, host: str, port: int, *, timeout_s: float = 2.0) -> bool:
@@ -476,79 +354,6 @@ class Device(BoardControls):
                 next_step="please report this with the output of edge-harness doctor",
             )
         return info
-
-    # -- deaths ------------------------------------------------------------------------------
-
-    def _end_worker(
-        self, socket_name: str, pid: int, *, kill: bool = False
-    ) -> dict[str, Any] | None:
-        """How the worker ``pid`` ended, from its parent; None if that is gone too."""
-        try:
-            stream = self._running.connect(f"{socket_name}.end", timeout_s=20.0)
-            try:
-                stream.send({"op": "end", "pid": pid, "kill": kill})
-                answer, _ = stream.receive()
-            finally:
-                stream.close()
-        except (wire.WireError, OSError):
-            return None
-        status = answer.get("status")
-        return None if status is None else {**status, "pid": pid}
-
-    def _worker_death(self, spec: str, socket_name: str, pid: int, doing: str) -> EdgeError:
-        status = self._end_worker(socket_name, pid)
-        if status is None:
-            self._warmed.pop(spec, None)
-            if self._running.wait_for_end():
-                return self._machine_death(doing)
-            status = {"signal": 9, "pid": pid}
-        return self._death(status, doing)
-
-    def _fetch_cores(self) -> None:
-        """Bring core dumps over from a device whose files this machine does not see."""
-        fetch = getattr(self._running.machine, "cores", None)
-        if fetch is not None and self._running.machine.alive():
-            try:
-                fetch(self._state_dir / "run")
-            except EdgeError:
-                pass  # the death is reported without a diagnosis
-
-    def _death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
-        if status.get("signal"):
-            self._fetch_cores()
-        oom = self._running.new_oom_kills() > 0
-        error, _ = self._deaths.explain(
-            status,
-            doing,
-            device=self.name,
-            log=self._running.log(),
-            memory=self._running.memory_events() if oom else None,
-        )
-        self._report(error)
-        return error
-
-    def _machine_death(self, doing: str) -> EdgeError:
-        """The whole device went down."""
-        reason = self._running.wait_for_end()
-        if self._running.new_oom_kills() > 0:
-            return self._out_of_memory(doing, reason)
-        error = RuntimeFailed(
-            f"{self.name} went down while {doing}: {reason or 'its agent hung up'}\n"
-            + self._running.log_tail(),
-            next_step="it is started again for the next test; the log above says what it saw",
-            details={"device": self.name, "reason": reason},
-        )
-        self._report(error)
-        return error
-
-    def _out_of_memory(self, doing: str, why: str) -> OutOfMemory:
-        events = self._running.memory_events()
-        error = self._deaths.out_of_memory(doing, events, device=self.name, why=why)
-        self._report(error)
-        return error
-
-    def _report(self, error: EdgeError) -> None:
-        self.findings.append(Finding(kind="crash", device=self.name, text=error.message))
 
 
 def _likely_runtime(
