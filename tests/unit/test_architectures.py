@@ -1,0 +1,121 @@
+"""The networks of the published table: their size, their bytes, and that they answer."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fixtures.architectures import PRECISIONS, build
+from fixtures.architectures.facts import facts
+from harness.tflite_file import verify
+
+ROOT = Path(__file__).parents[2]
+
+#: Millions of multiply-accumulates and of parameters as published, and where.
+PUBLISHED = [
+    # github.com/tensorflow/models, research/slim/nets/mobilenet_v1.md
+    ("mobilenet_v1_1.0_224", 569, 4.24),
+    ("mobilenet_v1_1.0_128", 186, 4.24),
+    ("mobilenet_v1_0.5_128", 49, 1.34),
+    ("mobilenet_v1_0.25_128", 14, 0.47),
+    # arXiv:1704.04861, table 6 (the page above gives 317 for it, which fits no counting we know)
+    ("mobilenet_v1_0.75_224", 325, 2.6),
+]
+
+
+def images(count: int, entry: dict[str, Any]) -> list[npt.NDArray[Any]]:
+    """Noise of different colours, in the type of the model's input."""
+    random = np.random.default_rng(7)
+    made = []
+    for _ in range(count):
+        tint = random.uniform(-0.6, 0.6, 3)
+        image = random.normal(tint, 0.3, entry["shape"]).clip(-1, 1)
+        if entry["dtype"] != np.float32:
+            scale, zero = entry["quantization"]
+            limits = np.iinfo(entry["dtype"])
+            image = (np.round(image / scale) + zero).clip(limits.min, limits.max)
+        made.append(image.astype(entry["dtype"]))
+    return made
+
+
+def outputs(content: bytes, count: int) -> npt.NDArray[np.float64]:
+    """Real-valued outputs of ``count`` images, natively; (count, classes)."""
+    runtime = pytest.importorskip("tflite_runtime.interpreter")
+    interpreter = runtime.Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    (result,) = interpreter.get_output_details()
+    rows = []
+    for image in images(count, entry):
+        interpreter.set_tensor(entry["index"], image)
+        interpreter.invoke()
+        scale, zero = result["quantization"]
+        values = interpreter.get_tensor(result["index"])[0].astype(np.float64)
+        rows.append((values - zero) * scale if scale else values)
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(("name", "macs", "params"), PUBLISHED)
+def test_work_and_size_are_those_published(name: str, macs: float, params: float) -> None:
+    counted = facts(build(name, "int8"))
+    assert counted.macs / 1e6 == pytest.approx(macs, rel=0.02, abs=0.5)  # printed whole
+    assert counted.params / 1e6 == pytest.approx(params, rel=0.02)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_outputs_vary_with_inputs_and_are_not_saturated(precision: str) -> None:
+    content = build("mobilenet_v1_0.25_128", precision)
+    verify(content)
+    answers = outputs(content, 6)
+    assert len({row.tobytes() for row in answers}) == 6
+    assert (answers.max(axis=1) < 0.9).all()
+    assert (answers.max(axis=1) > 0.02).all()
+
+
+def test_quantized_networks_answer_as_their_float_one_does() -> None:
+    exact = outputs(build("mobilenet_v1_0.25_128", "fp32"), 6)
+    for precision, least in (("int8", 0.9), ("uint8", 0.7)):
+        answers = outputs(build("mobilenet_v1_0.25_128", precision), 6)
+        for row, expected in zip(answers, exact, strict=True):
+            assert np.corrcoef(row, expected)[0, 1] > least
+
+
+def test_the_same_name_gives_the_same_bytes_in_another_process() -> None:
+    name, precision = "mobilenet_v1_0.25_128", "int8"
+    script = (
+        "import hashlib; from fixtures.architectures import build; "
+        f"print(hashlib.sha256(build({name!r}, {precision!r})).hexdigest())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == hashlib.sha256(build(name, precision)).hexdigest()
+
+
+def test_the_command_writes_a_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fixtures.architectures"]
+    target = tmp_path / "out.tflite"
+    subprocess.run([*command, "mobilenet_v1_0.25_128", "uint8", target], cwd=ROOT, check=True)
+    assert target.read_bytes() == build("mobilenet_v1_0.25_128", "uint8")
+    refused = subprocess.run(
+        [*command, "mobilenet_v9_1.0_224", "int8", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "'mobilenet_v9_1.0_224'" in refused.stderr
+    assert "mobilenet_v1_1.0_224" in refused.stderr
+
+
+def test_an_unknown_precision_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="precision='int4' is not one of fp32, int8, uint8"):
+        build("mobilenet_v1_0.25_128", "int4")
