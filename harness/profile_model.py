@@ -42,6 +42,7 @@ _Cores = Annotated[int, Meta(ge=1, le=1024)]
 _Mhz = Annotated[float, Meta(gt=0, le=20_000)]
 _CacheKib = Annotated[int, Meta(ge=0, le=1_048_576)]
 _Mib = Annotated[int, Meta(ge=1, le=16_777_216)]
+_Bandwidth = Annotated[float, Meta(ge=0, le=10_000)]
 _QemuCpu = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*(,[A-Za-z0-9._=+-]+)*$")]
 
 
@@ -56,6 +57,12 @@ class Cluster(_Table, frozen=True, kw_only=True):
     """Arm's name of the core, as ``Cortex-A53``."""
     count: _Cores
     mhz: _Mhz
+    l1d_kib: _CacheKib = 0
+    """Per core; 0 here and below: not known."""
+    l1i_kib: _CacheKib = 0
+    """Per core."""
+    l2_kib: _CacheKib = 0
+    """Of one core's own or of the cluster's, as the core has it."""
 
 
 class Cpu(_Table, frozen=True, kw_only=True):
@@ -92,6 +99,11 @@ class Memory(_Table, frozen=True, kw_only=True):
     """What is soldered on."""
     usable_mib: _Mib
     """What Linux has of it (``MemTotal``), without what firmware and GPU keep."""
+    technology: str = ""
+    """Kind and transfer rate of the DRAM, as ``LPDDR4-3200``; "" where not known."""
+    bandwidth_gb_s: _Bandwidth = 0
+    """Theoretical peak, 10⁹ bytes a second: transfer rate times width of the bus. No program
+    reaches it. 0 where not known."""
 
 
 class Storage(_Table, frozen=True, kw_only=True):

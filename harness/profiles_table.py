@@ -109,6 +109,10 @@ def print_one(profile: Profile, console: Console) -> None:
     facts = _Facts(profile)
     facts.add("memory.ram_mib", "RAM", _memory(memory.ram_mib))
     facts.add("memory.usable_mib", "Linux has", f"{memory.usable_mib} MiB")
+    if memory.technology:
+        facts.add("memory.technology", "DRAM", memory.technology)
+    if memory.bandwidth_gb_s:
+        facts.add("memory.bandwidth_gb_s", "bandwidth", f"{memory.bandwidth_gb_s:g} GB/s at most")
     facts.add("os.suite", "userland", f"Debian {os_.suite}, {os_.arch}")
     facts.add("os.page_size_kib", "page size", f"{os_.page_size_kib} KiB")
     facts.show(console, "memory and system")
