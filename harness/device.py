@@ -21,7 +21,14 @@ from harness.errors import (
 )
 from harness.facts import DeviceInfo, Finding, RunResult, info_from
 from harness.lease import Lease, sweep
-from harness.models import KERNELS, RUNTIMES, read_model, runtime_requirement
+from harness.models import (
+    GRAPH_OPTIMIZATION,
+    KERNELS,
+    RUNTIMES,
+    pinned,
+    read_model,
+    runtime_requirement,
+)
 from harness.programs import Programs
 from harness.running import Gone, Running
 
@@ -53,8 +60,11 @@ class Device(Programs, BoardControls):
         limits: Limits,
         progress: Progress | None,
         profiles: Sequence[Profile],
+        runtimes: Sequence[str] = (),
     ) -> None:
         self.profile = profile
+        self.runtimes = tuple(runtimes)
+        """Runtimes to take instead of the profile's, such as ``onnxruntime==1.21.0``."""
         self.availability = availability
         self.findings: list[Finding] = []
         self._image = image
@@ -75,7 +85,9 @@ class Device(Programs, BoardControls):
             image=image,
             state_dir=lease.state_dir,
             limits=limits,
-            warm=_likely_runtime(profile, image, fetch=engine.name == "vm", progress=progress),
+            warm=_likely_runtime(
+                profile, image, self.runtimes, fetch=engine.name == "vm", progress=progress
+            ),
             progress=progress,
         )
         self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
@@ -140,6 +152,10 @@ class Device(Programs, BoardControls):
         threads: int = 1,
         kernels: str = "xnnpack",
         preserve_all_tensors: bool = False,
+        delegates: Mapping[str, Mapping[str, str]] | None = None,
+        graph_optimization: str = "all",
+        providers: Sequence[str] = (),
+        config: Mapping[str, str] | None = None,
         timeout_s: float = 300.0,
     ) -> Session:
         """Load ``model`` into a fresh worker on the device.
@@ -147,11 +163,18 @@ class Device(Programs, BoardControls):
         Args:
             model: a ``.tflite`` or ``.onnx`` file on the host.
             runtime: ``tflite``, ``litert``, ``onnx``, or a pinned distribution such as
-                ``onnxruntime==1.21.0``. Default: the profile's for the file's format.
+                ``onnxruntime==1.21.0``. Default: what ``--edge-runtime`` or the ini value
+                ``edge_runtime`` says for the file's format, else the profile's.
             threads: threads of the runtime, at most the board's cores.
             kernels: of TFLite: ``xnnpack`` (the default delegate), ``builtin`` (optimised
                 kernels without delegate) or ``reference``.
-            preserve_all_tensors: keep intermediate tensors readable.
+            preserve_all_tensors: keep intermediate tensors readable (TFLite).
+            delegates: of TFLite: shared libraries on the device, each with its options.
+            graph_optimization: of ONNX Runtime: ``all``, ``extended``, ``basic``, ``disabled``.
+            providers: of ONNX Runtime, in order of preference (default: the CPU's). One that
+                the build lacks is an error, never a silent fall-back.
+            config: of ONNX Runtime: session configuration entries, such as
+                ``{"session.qdqisint8allowed": "1"}``.
             timeout_s: for loading and for each run, in seconds of wall time.
 
         Raises:
@@ -168,6 +191,11 @@ class Device(Programs, BoardControls):
             raise OptionError(
                 f"there are no kernels {kernels!r}", next_step=f"use one of: {', '.join(KERNELS)}"
             )
+        if graph_optimization not in GRAPH_OPTIMIZATION:
+            raise OptionError(
+                f"there is no level of graph optimization {graph_optimization!r}",
+                next_step=f"use one of: {', '.join(GRAPH_OPTIMIZATION)}",
+            )
         if not 1 <= threads <= self.profile.cpu.cores:
             raise OptionError(
                 f"threads={threads!r}, but {self.name} has {self.profile.cpu.cores} core(s)",
@@ -175,12 +203,22 @@ class Device(Programs, BoardControls):
             )
         if timeout_s <= 0:
             raise OptionError(f"timeout_s={timeout_s!r} is not positive", next_step="use seconds")
+        chosen = pinned(runtime, self.runtimes, file.format)
         module, spec = self._runtime(
-            runtime or self.profile.default_runtime(file.format), file.format
+            chosen or self.profile.default_runtime(file.format), file.format
         )
         request: dict[str, Any] = {"threads": threads, "preserve_all_tensors": preserve_all_tensors}
         if module in ("tflite", "litert"):
+            _refuse("TFLite", providers=providers, config=config)
+            if graph_optimization != "all":
+                _refuse("TFLite", graph_optimization=graph_optimization)
             request["kernels"] = kernels
+            request["delegates"] = [[lib, dict(opts)] for lib, opts in (delegates or {}).items()]
+        else:
+            _refuse("ONNX", delegates=delegates)
+            request["graph_optimization"] = graph_optimization
+            request["providers"] = list(providers)
+            request["config"] = {str(key): str(value) for key, value in (config or {}).items()}
         session = Session(self, file, spec, request, timeout_s)
         self._sessions.add(session)
         return session
@@ -356,16 +394,35 @@ class Device(Programs, BoardControls):
         return info
 
 
+def _refuse(model_format: str, **options: object) -> None:
+    """Say that options of the other runtime were given; ignoring them would hide a mistake."""
+    for name, value in options.items():
+        if value:
+            raise OptionError(
+                f"{name}={value!r} has no meaning for {model_format} models",
+                next_step="leave it out",
+            )
+
+
 def _likely_runtime(
-    profile: Profile, image: Image, *, fetch: bool, progress: Progress | None
+    profile: Profile,
+    image: Image,
+    runtimes: Sequence[str],
+    *,
+    fetch: bool,
+    progress: Progress | None,
 ) -> tuple[str, ...]:
     """The runtime most tests will ask for, imported while the device still comes up. Unless
     ``fetch``, only if it is in the cache already: what is saved with the runtime imported is
     used many times, what is started for one run is not."""
     from harness.image import ensure_layer, layer_key
 
+    defaults = profile.runtimes.defaults()
     module = profile.default_runtime("tflite")
-    requirement = profile.runtimes.defaults().get(module)
+    requirement = defaults.get(module)
+    pin = pinned(None, runtimes, "tflite")
+    if pin is not None:
+        module, requirement = runtime_requirement(pin, defaults)
     if requirement and fetch:
         return (f"{ensure_layer(image, [requirement], progress).key}:{module}",)
     key = layer_key(image, [requirement]) if requirement else None
@@ -381,6 +438,7 @@ def open_device(
     limits: Limits | None = None,
     progress: Progress | None = None,
     profiles: Sequence[Profile] = (),
+    runtimes: Sequence[str] = (),
 ) -> Device:
     """Bring ``profile`` up.
 
@@ -392,6 +450,8 @@ def open_device(
         limits: instead of the profile's own memory (MiB) and CPUs.
         progress: called with a line of text while something slow happens.
         profiles: among which to look for one that has a missing CPU feature (default: all).
+        runtimes: instead of the profile's, where ``load`` names no version: pinned
+            distributions such as ``onnxruntime==1.21.0``.
 
     Raises:
         MissingCapability: the engine cannot prove what ``needs`` asks for.
@@ -424,6 +484,7 @@ def open_device(
         limits=limits,
         progress=progress,
         profiles=profiles,
+        runtimes=runtimes,
     )
 
 

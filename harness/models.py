@@ -3,6 +3,7 @@ what their name says."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from harness.errors import ModelError, OptionError
 RUNTIMES = {"tflite": "tflite-runtime", "litert": "ai-edge-litert", "onnx": "onnxruntime"}
 _MODULE = {package: name for name, package in RUNTIMES.items()}
 KERNELS = ("xnnpack", "builtin", "reference")
+#: ONNX Runtime's levels of graph optimization, the default first.
+GRAPH_OPTIMIZATION = ("all", "extended", "basic", "disabled")
 _TFLITE_IDENTIFIER = b"TFL3"
 
 
@@ -96,6 +99,29 @@ def _verify(path: Path, content: bytes) -> None:
             f"the model file {str(path)!r} ({len(content)} bytes) is damaged or cut short: {error}",
             next_step="export or download it again and compare the size",
         ) from None
+
+
+def pinned(asked: str | None, pins: Sequence[str], model_format: str) -> str | None:
+    """The runtime to take where ``asked`` leaves its version open: the first of ``pins`` that
+    fits, else ``asked``.
+
+    ``pins`` are what a project or a run has set (``edge_runtime``, ``--edge-runtime``). A version
+    that ``asked`` names stands; a bare name (``onnx``) takes the pin of the same runtime; None
+    takes any pin for the format.
+
+    Raises:
+        OptionError: ``asked`` or a pin names no runtime.
+    """
+    wanted = None
+    if asked is not None:
+        wanted, requirement = runtime_requirement(asked, {})
+        if Requirement(requirement).specifier:
+            return asked
+    for pin in pins:
+        module, _ = runtime_requirement(pin, {})
+        if module == wanted or (wanted is None and (module == "onnx") == (model_format == "onnx")):
+            return pin
+    return asked
 
 
 def runtime_requirement(asked: str, defaults: dict[str, str]) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from harness.tensors import Array, Outputs, Tensor, arrange, tensor_from
 
 if TYPE_CHECKING:
     from harness.device import Device
+    from harness.onnx_file import Quantization
 
 #: Most examples in one frame, and the time and bytes they may take together: progress stays
 #: visible and a time-out means something.
@@ -107,6 +108,7 @@ class Session:
         self._lock = threading.RLock()
         self._closed = False
         self._wall_ms = 0.0
+        self._quantization: dict[str, Quantization] | None = None
         self._open()
 
     # -- what the model is -------------------------------------------------------------------
@@ -295,6 +297,8 @@ class Session:
 
     def _describe(self, answer: Mapping[str, Any]) -> None:
         self.facts.update(answer)
+        if self.model.format == "onnx":
+            answer = self._with_quantization(answer)
         self.inputs = tuple(tensor_from(i, t) for i, t in enumerate(answer["inputs"]))
         names: set[str] = set()
         outputs = []
@@ -305,6 +309,34 @@ class Session:
             names.add(name)
             outputs.append(tensor_from(index, {**fields, "name": name}))
         self.outputs = tuple(outputs)
+
+    def _with_quantization(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Scales and zero points from the ONNX file; its runtime does not tell them."""
+        from harness import onnx_file
+
+        integers = ("int8", "uint8", "int16", "uint16", "int32")
+        tensors = [*answer["inputs"], *answer["outputs"]]
+        if not any(t["dtype"] in integers for t in tensors):
+            return answer
+        if not onnx_file.installed():
+            self.facts["quantization"] = onnx_file.MISSING
+            return answer
+        if self._quantization is None:
+            model = onnx_file.parse(self.model.content, self.model.path)
+            self._quantization = onnx_file.quantization(model, [t["name"] for t in tensors])
+
+        def described(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+            known = (self._quantization or {}).get(fields["name"])
+            if known is None or fields["dtype"] not in integers:
+                return fields
+            return {
+                **fields,
+                "scales": known.scales,
+                "zero_points": known.zero_points,
+                "axis": known.axis,
+            }
+
+        return {key: [described(t) for t in answer[key]] for key in ("inputs", "outputs")}
 
     def _load_error(self, answer: Mapping[str, Any]) -> Exception:
         text = f"{answer['type']}: {answer['error']}" if "type" in answer else answer["error"]

@@ -155,10 +155,11 @@ def work(
     stream.send({"ok": True, "pid": os.getpid(), **facts})
     try:
         session = module.Session(header, payload)
+        description = session.describe()
     except Exception as error:
         stream.send(failure(error))
         return
-    stream.send({"ok": True, **session.describe()})
+    stream.send({"ok": True, **description})
     run, run_batch = session.run, session.run_batch
     while True:
         try:

@@ -33,6 +33,8 @@ class Settings:
     strict: bool
     profile_dirs: tuple[Path, ...]
     memory_mib: int | None
+    runtimes: tuple[str, ...] = ()
+    """Runtimes to take where a test names no version, such as ``onnxruntime==1.21.0``."""
 
 
 def add(parser: pytest.Parser) -> None:
@@ -63,6 +65,14 @@ def add(parser: pytest.Parser) -> None:
         help="folder with device profiles of your own; may be repeated",
     )
     group.addoption(
+        "--edge-runtime",
+        dest="edge_runtime",
+        action="append",
+        metavar="RUNTIME",
+        help="runtime for models whose test names no version, as onnxruntime==1.21.0; may be "
+        "repeated, one for each format",
+    )
+    group.addoption(
         "--edge-memory-mib",
         dest="edge_memory_mib",
         type=_mebibytes,
@@ -73,6 +83,9 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("edge_devices", "devices to test on, as --device", type="args", default=[])
     parser.addini("edge_engine", "what runs them, as --engine", default="")
     parser.addini("edge_strict", "true or false, as --edge-strict", type="bool", default=False)
+    parser.addini(
+        "edge_runtime", "runtimes of this project, as --edge-runtime", type="args", default=[]
+    )
     parser.addini(
         "edge_profiles",
         "folders with device profiles, one a line, relative to the ini file",
@@ -191,11 +204,32 @@ def settings_of(config: pytest.Config) -> Settings:
         strict=_strict(config),
         profile_dirs=_profile_dirs(config),
         memory_mib=option.edge_memory_mib,
+        runtimes=_runtimes(config),
     )
 
 
 def _words(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
+
+
+def _runtimes(config: pytest.Config) -> tuple[str, ...]:
+    for source, values in (
+        ("--edge-runtime", config.option.edge_runtime or ()),
+        ("environment variable EDGE_RUNTIME", os.environ.get("EDGE_RUNTIME", "").split()),
+        ("ini value edge_runtime", config.getini("edge_runtime")),
+    ):
+        if not values:
+            continue
+        from harness.errors import OptionError
+        from harness.models import runtime_requirement
+
+        for value in values:
+            try:
+                runtime_requirement(value, {})
+            except OptionError as error:
+                raise pytest.UsageError(f"{source}: {error}") from None
+        return tuple(values)
+    return ()
 
 
 def _engine(config: pytest.Config) -> str:

@@ -120,7 +120,8 @@ class Pool:
             engine, availability = choose_engine(profile, self.settings.engine, self._needs())
         except EdgeError as error:
             return error.message
-        return f"engine {engine.name} ({availability.reason})"
+        pins = f"; runtime {', '.join(self.settings.runtimes)}" if self.settings.runtimes else ""
+        return f"engine {engine.name} ({availability.reason}){pins}"
 
     # -- devices -----------------------------------------------------------------------------
 
@@ -163,6 +164,7 @@ class Pool:
                 limits=self.limits,
                 progress=self._say,
                 profiles=self._registry.working()[0] if self.settings.profile_dirs else (),
+                runtimes=self.settings.runtimes,
             )
         except MissingCapability as error:
             if self.settings.strict:

@@ -48,8 +48,9 @@ class FakeDevice:
         record(f"close {self.name}")
 
 
-def open_device(profile, *, engine, needs, share, limits, progress, profiles):
+def open_device(profile, *, engine, needs, share, limits, progress, profiles, runtimes):
     record(f"open {profile.name} {engine} {share and 'shared'} {limits.memory_mib}")
+    record(f"runtimes {','.join(runtimes)}")
     if share:
         record(f"key {share}")
     if profile.name in os.environ.get("FAKE_BROKEN", ""):
@@ -63,7 +64,7 @@ harness.device.open_device = open_device
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_person_who_runs_this(monkeypatch):
-    for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_STRICT", "PYTEST_ADDOPTS"):
+    for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_STRICT", "EDGE_RUNTIME", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")  # or pytest cuts the messages of its short summary
 

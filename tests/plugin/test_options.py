@@ -231,3 +231,27 @@ def test_the_marker_and_the_options_are_in_pytests_own_help(pytester, edge):
     text = edge("--help").stdout.str()
     for word in ("--edge-device", "--device", "--engine", "--edge-strict", "edge_devices"):
         assert word in text
+
+
+def test_a_runtime_comes_from_the_command_line_the_environment_or_the_ini_file(
+    pytester, fake_devices, record, monkeypatch
+):
+    pytester.makepyfile(A_TEST)
+    pytester.makeini("[pytest]\nedge_runtime = onnxruntime==1.20.1")
+    fake_devices("--device=rpi4").assert_outcomes(passed=1)
+    monkeypatch.setenv("EDGE_RUNTIME", "onnxruntime==1.20.0 litert")
+    fake_devices("--device=rpi4").assert_outcomes(passed=1)
+    result = fake_devices("--device=rpi4", "--edge-runtime", "onnxruntime==1.21.0")
+    result.stdout.fnmatch_lines(["edge: rpi4*; runtime onnxruntime==1.21.0"])
+    assert record("runtimes") == [
+        "runtimes onnxruntime==1.20.1",
+        "runtimes onnxruntime==1.20.0,litert",
+        "runtimes onnxruntime==1.21.0",
+    ]
+
+
+def test_an_unknown_runtime_is_one_message_before_any_test(pytester, fake_devices):
+    pytester.makepyfile(A_TEST)
+    result = fake_devices("--device=rpi4", "--edge-runtime=torch")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --edge-runtime: there is no runtime 'torch'*"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import fixtures
 from harness.errors import ModelError, OptionError
-from harness.models import read_model, runtime_requirement
+from harness.models import pinned, read_model, runtime_requirement
 from harness.tflite_file import Damaged, verify
 
 MODEL = fixtures.model("digits_int8")
@@ -100,3 +100,21 @@ def test_an_unknown_runtime_lists_the_known_ones(asked):
     with pytest.raises(OptionError, match="no runtime") as error:
         runtime_requirement(asked, DEFAULTS)
     assert "tflite, litert, onnx" in error.value.next_step
+
+
+PINS = ("onnxruntime==1.21.0", "litert")
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_format", "expected"),
+    [
+        (None, "onnx", "onnxruntime==1.21.0"),
+        (None, "tflite", "litert"),
+        ("onnx", "onnx", "onnxruntime==1.21.0"),
+        ("onnxruntime==1.20.1", "onnx", "onnxruntime==1.20.1"),
+        ("tflite", "tflite", "tflite"),
+    ],
+)
+def test_a_pin_fills_what_a_test_leaves_open(asked, model_format, expected):
+    assert pinned(asked, PINS, model_format) == expected
+    assert pinned(asked, (), model_format) == asked

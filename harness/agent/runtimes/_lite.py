@@ -27,6 +27,10 @@ class LiteSession:
             model_content=bytes(payload),
             num_threads=header.get("threads") or 1,
             experimental_op_resolver_type=kinds[self.kernels],
+            experimental_delegates=[
+                self.interpreter_module.load_delegate(library, dict(options))
+                for library, options in header.get("delegates") or ()
+            ],
             experimental_preserve_all_tensors=bool(header.get("preserve_all_tensors")),
         )
         self.threads = header.get("threads") or 1

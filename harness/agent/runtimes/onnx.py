@@ -10,6 +10,20 @@ from harness.agent.runtimes._arrays import Packer, unpack
 
 #: Loaded once before any worker; see parent.rehearse.
 REHEARSAL = "rehearsal.onnx"
+#: As harness.models.GRAPH_OPTIMIZATION names them.
+LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+#: ONNX Runtime's element types by numpy's names; bfloat16, float8 and 4-bit types have none.
+DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    **{name: name for name in ("float16", "bool", "complex64", "complex128")},
+    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
 
 
 def warm() -> dict[str, Any]:
@@ -31,9 +45,21 @@ class Session:
         options.intra_op_num_threads = header.get("threads") or 1
         options.inter_op_num_threads = 1
         self.threads = options.intra_op_num_threads
-        self.session = onnxruntime.InferenceSession(
-            bytes(payload), options, providers=["CPUExecutionProvider"]
+        self.level = header.get("graph_optimization") or "all"
+        options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, LEVELS[self.level]
         )
+        for key, value in (header.get("config") or {}).items():
+            options.add_session_config_entry(key, value)
+        providers = header.get("providers") or ["CPUExecutionProvider"]
+        missing = [p for p in providers if p not in onnxruntime.get_available_providers()]
+        if missing:
+            # ONNX Runtime itself would warn and run on the CPU.
+            raise LookupError(
+                f"this build has no execution provider {missing[0]!r}, it has "
+                f"{', '.join(onnxruntime.get_available_providers())}"
+            )
+        self.session = onnxruntime.InferenceSession(bytes(payload), options, providers=providers)
         self.names = [node.name for node in self.session.get_inputs()]
         self.packer = Packer()
 
@@ -42,7 +68,9 @@ class Session:
             "inputs": [self.tensor(node) for node in self.session.get_inputs()],
             "outputs": [self.tensor(node) for node in self.session.get_outputs()],
             "signatures": {},
-            "kernels": "onnxruntime-cpu",
+            "kernels": "onnxruntime-cpu"
+            + ("" if self.level == "all" else f", graph optimization {self.level}"),
+            "graph_optimization": self.level,
             "delegates": self.session.get_providers(),
             "threads": self.threads,
         }
@@ -50,9 +78,9 @@ class Session:
     @staticmethod
     def tensor(node: Any) -> dict[str, Any]:
         kind = re.fullmatch(r"tensor\((\w+)\)", node.type)
-        if kind is None or kind[1] == "string":
+        dtype = DTYPES.get(kind[1]) if kind else None
+        if dtype is None:
             raise TypeError(f"tensor {node.name!r} is a {node.type}, which has no numpy equivalent")
-        dtype = {"float": "float32", "double": "float64"}.get(kind[1], kind[1])
         shape = [size if isinstance(size, int) else -1 for size in node.shape]
         return {
             "name": node.name,
