@@ -47,9 +47,9 @@ def test_all_is_every_name_in_order() -> None:
     [
         ("rpi3*", ["rpi3b", "rpi3b-plus"]),
         ("rpi[45]", ["rpi4", "rpi5"]),
-        ("pixel-?", ["pixel-2", "pixel-4"]),
-        ("PIXEL*", ["pixel-2", "pixel-4"]),
-        ("snapdragon-*", ["pixel-2", "pixel-4"]),
+        ("pixel-?", ["pixel", "pixel-2", "pixel-3", "pixel-4"]),
+        ("PIXEL*", ["pixel", "pixel-2", "pixel-3", "pixel-3a", "pixel-4"]),
+        ("snapdragon-*", ["pixel", "pixel-2", "pixel-3", "pixel-3a", "pixel-4"]),
     ],
 )
 def test_globs_match_names_and_aliases(glob: str, expected: list[str]) -> None:
