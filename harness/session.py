@@ -141,9 +141,10 @@ class Session:
         """The runtime as a pinned requirement, to load the same version elsewhere."""
         return f"{self.facts['runtime']}=={self.facts['version']}"
 
-    def again(self) -> Session:
-        """The same model in a second, fresh worker."""
-        return Session(self.device, self.model, self._spec, self._request, self.timeout_s)
+    def again(self, *, threads: int | None = None) -> Session:
+        """The same model in a second, fresh worker, with other ``threads`` where given."""
+        request = self._request if threads is None else {**self._request, "threads": threads}
+        return Session(self.device, self.model, self._spec, request, self.timeout_s)
 
     # -- running -----------------------------------------------------------------------------
 

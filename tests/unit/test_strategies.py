@@ -2,19 +2,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from harness import strategies as edge
-from harness.errors import OptionError
+from harness.errors import InputError, OptionError
+from harness.strategies.space import CODES, Space
+from harness.strategies.values import PATTERNS, paint, pattern_names, span_of
 from harness.tensors import Tensor, arrange
 
-DTYPES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint32", "float16", "float32"]
-DTYPES += ["float64", "complex64"]
+DTYPES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint32", "uint64", "float16"]
+DTYPES += ["float32", "float64", "complex64", "complex128"]
 
 
-def tensor(dtype, signature=(1, 3), name="x"):
+def tensor(dtype, signature=(1, 3), name="x", **quantization):
     return Tensor(
+        **quantization,
         name=name,
         index=0,
         dtype=np.dtype(dtype),
@@ -63,3 +66,137 @@ def test_single_elements_can_be_given_by_name():
 def test_images_have_the_shape_asked_for(image):
     assert image.shape == (1, 8, 6, 3)
     assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_coded_inputs_fit_the_model_and_their_codes(dtype):
+    session = SimpleNamespace(inputs=(tensor(dtype, (-1, 8, 8, 3)), tensor(dtype, (1, 16), "y")))
+    space = Space.of(session)
+    for code in (*range(60), CODES - 1):
+        one, two = space.build(code), space.build(code)
+        for x, y in zip(arrange(one, session.inputs), arrange(two, session.inputs), strict=True):
+            assert x.tobytes() == y.tobytes()
+            assert x.dtype.kind not in "fc" or np.isfinite(x).all()
+
+
+def test_small_codes_are_simple_inputs():
+    session = SimpleNamespace(
+        inputs=(tensor("int8", (1, 4), scales=(0.1,), zero_points=(-7,)), tensor("int64", name="n"))
+    )
+    built = [Space.of(session).build(code) for code in range(3)]
+    assert [int(values["x"][0, 0]) for values in built] == [-7, 127, -128]
+    assert [int(values["n"][0, 0]) for values in built] == [0, 2**63 - 1, -(2**63)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (1, 5), (2, 9, 4), (1, 3, 8, 8), (1, 8, 8, 1)])
+def test_every_pattern_paints_every_shape(pattern, shape):
+    for dtype in ("int8", "float32", "uint64"):
+        span = span_of(tensor(dtype, shape))
+        array = paint(span, shape, pattern, 3)
+        assert array.shape == shape
+        assert array.dtype == dtype
+        assert ((array >= span.low) & (array <= span.high)).all()
+
+
+def test_the_power_of_natural_noise_falls_with_the_square_of_the_frequency():
+    span = span_of(tensor("float32", (1, 128, 128, 1)))
+    image = paint(span, (1, 128, 128, 1), "natural", 0)[0, :, :, 0]
+    power = np.abs(np.fft.fft2(image - image.mean())) ** 2
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
+    inner = (radius > 0.02) & (radius < 0.4)
+    slope = np.polyfit(np.log(radius[inner]), np.log(power[inner]), 1)[0]
+    assert -2.2 < slope < -1.8
+
+
+def test_floats_get_subnormal_numbers():
+    span = span_of(tensor("float32", (1, 100)))
+    array = paint(span, (1, 100), pattern_names(span)[-1], 0)
+    assert (np.abs(array) < np.finfo(np.float32).tiny).all()
+    assert np.count_nonzero(array) > 90
+
+
+def test_ranges_are_kept():
+    session = SimpleNamespace(inputs=(tensor("int64", (1, 16), "tokens"),))
+    kept = {"tokens": (5, 300)}
+
+    @settings(max_examples=50, database=None)
+    @given(edge.inputs(session, ranges=kept), edge.batches(session, ranges=kept))
+    def check(one, many):
+        for values in (one, *many):
+            assert values["tokens"].min() >= 5
+            assert values["tokens"].max() <= 300
+
+    check()
+    with pytest.raises(OptionError, match="no input 'ids'"):
+        edge.inputs(session, ranges={"ids": (0, 1)})
+    with pytest.raises(OptionError, match="not one of int64"):
+        edge.inputs(session, ranges={"tokens": (0, 2**64)})
+
+
+def test_a_big_tensor_costs_few_choices():
+    session = SimpleNamespace(inputs=(tensor("float32", (1, 224, 224, 3)),))
+
+    @settings(max_examples=15, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(edge.inputs(session))
+    def check(values):
+        assert values["x"].shape == (1, 224, 224, 3)
+
+    check()  # Hypothesis fails with data_too_large where most draws are
+
+
+def test_batches_shrink_to_the_inputs_that_matter():
+    session = SimpleNamespace(inputs=(tensor("int8", (1, 100)),))
+
+    def dense(values):
+        return len(np.unique(values["x"])) > 50
+
+    found = find(edge.batches(session), lambda batch: any(map(dense, batch)))
+    assert [dense(values) for values in found].count(True) == 1
+    assert len(found) <= 2
+    with pytest.raises(OptionError, match="max_size=0"):
+        edge.batches(session, max_size=0)
+
+
+def test_samples_are_drawn_as_they_are_and_perturbed():
+    sample = np.arange(64, dtype=np.uint8).reshape(1, 64)
+    plain = find(edge.near([sample, sample * 2]), lambda x: True)
+    assert np.array_equal(plain, sample)
+    other = find(edge.near([sample]), lambda x: not np.array_equal(x, sample))
+    assert other.dtype == np.uint8
+    assert other.shape == (1, 64)
+    with pytest.raises(InputError, match="no samples"):
+        edge.near([])
+
+
+def test_perturbed_samples_stay_near_and_in_range():
+    sample = {"x": np.linspace(-1, 1, 30, dtype=np.float32).reshape(1, 30)}
+
+    @settings(max_examples=50, database=None)
+    @given(edge.near([sample], amplitude=0.1))
+    def check(values):
+        assert values["x"].dtype == np.float32
+        assert np.abs(values["x"]).max() <= 1
+
+    check()
+    session = SimpleNamespace(inputs=(tensor("float32", (1, 30)),))
+    found = find(
+        edge.inputs(session, samples=[sample["x"]]), lambda v: np.array_equal(v["x"], sample["x"])
+    )
+    assert found["x"].shape == (1, 30)
+    with pytest.raises(InputError, match="takes float32"):
+        edge.inputs(session, samples=[sample["x"].astype(np.float64)])
+
+
+def test_settings_for_devices_have_no_deadline_unless_asked():
+    @edge.settings(max_examples=7)
+    @given(st.integers())
+    def one(n): ...
+
+    @edge.settings(deadline=100)
+    @given(st.integers())
+    def two(n): ...
+
+    assert one._hypothesis_internal_use_settings.deadline is None
+    assert one._hypothesis_internal_use_settings.max_examples == 7
+    assert two._hypothesis_internal_use_settings.deadline.total_seconds() == 0.1

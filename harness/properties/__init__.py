@@ -1,0 +1,44 @@
+"""Ready-made properties of a model on a device: each hunts for an input that breaks it.
+
+def test_properties(device):
+    with device.load("model.tflite") as session:
+        print(properties.check_all(session, reference="model.tflite"))
+"""
+
+from harness.properties.against import equal_to, invariant, monotone
+from harness.properties.all import Outcome, Results, check_all
+from harness.properties.difference import Tolerance
+from harness.properties.engine import Hunt, PropertyFailed
+from harness.properties.limits import memory_flat, refuses_illegal
+from harness.properties.members import (
+    batch_invariant,
+    check,
+    deterministic,
+    exact,
+    finite,
+    independent,
+    survives,
+    thread_invariant,
+)
+
+__all__ = [
+    "Hunt",
+    "Outcome",
+    "PropertyFailed",
+    "Results",
+    "Tolerance",
+    "batch_invariant",
+    "check",
+    "check_all",
+    "deterministic",
+    "equal_to",
+    "exact",
+    "finite",
+    "independent",
+    "invariant",
+    "memory_flat",
+    "monotone",
+    "refuses_illegal",
+    "survives",
+    "thread_invariant",
+]
