@@ -48,6 +48,19 @@ def test_all_properties_of_a_small_int8_model(board, models):
     assert "digits_int8.tflite on rpi4 (user), tflite-runtime 2.14.0" in str(results)
 
 
+def test_optimised_int8_kernels_round_batches_otherwise_and_reference_kernels_do_not(board, models):
+    strictly = properties.Tolerance(max_steps=0)
+    path = models / "autoencoder_int8.tflite"
+    with board.load(path, kernels="reference") as session:
+        assert properties.exact(session, batch=True)
+        properties.batch_invariant(session)
+    with board.load(path, kernels="builtin") as session:
+        assert not properties.exact(session, batch=True)
+        properties.batch_invariant(session)
+        with pytest.raises(properties.PropertyFailed, match="in a batch"):
+            properties.batch_invariant(session, tolerance=strictly)
+
+
 def test_what_cannot_be_checked_is_listed_as_skipped(board, models):
     with board.load(models / "multi_io.tflite") as session:
         results = properties.check_all(
