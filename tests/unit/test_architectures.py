@@ -126,6 +126,15 @@ def test_a_nasbench_network_answers(precision: str) -> None:
     assert len({row.tobytes() for row in outputs(content, 6)}) == 6
 
 
+def test_a_relu_is_fused_where_nothing_else_reads_what_comes_before() -> None:
+    everywhere = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+"
+    everywhere += "|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+    counts = dict(facts(build(f"nasbench201:{everywhere}", "int8")).operators)
+    # Only the two shortcuts past the reductions read what comes before a RELU.
+    assert counts["RELU"] == 2
+    assert dict(facts(build(CELL, "int8")).operators)["RELU"] > 2
+
+
 def test_a_cell_that_leads_nowhere_gives_one_answer_for_all() -> None:
     nothing = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
     assert len({row.tobytes() for row in outputs(build(f"nasbench201:{nothing}", "int8"), 3)}) == 1

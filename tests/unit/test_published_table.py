@@ -57,9 +57,10 @@ def test_every_row_is_mapped_or_has_a_reason() -> None:
 
 
 def test_what_is_mapped_can_be_built_and_run() -> None:
+    registry = default_registry()
     for row in rows():
         assert graph_exists(row.model)
-        profile = default_registry().get(row.profile)
+        profile = registry.get(row.profile)
         assert profile.name == row.profile
         assert profile.runtimes.defaults()[row.runtime]
         cores = sum(cluster.count for cluster in profile.cpu.clusters) or profile.cpu.cores
@@ -143,6 +144,14 @@ def test_what_cannot_be_mapped_says_why(
         (
             {"runtime": "XNNPACK end2end_bench", "precision": "fp32"},
             ("fp32", "xnnpack", "tflite"),
+        ),
+        (
+            {
+                "runtime": "LiteRT",
+                "source": "NXP/eiq-model-zoo x",
+                "model": "mobilenet_v1_0.25_128",
+            },
+            ("int8", "xnnpack", "litert"),
         ),
         (
             {"runtime": "TFLite benchmark_model", "precision": "fp32"},
