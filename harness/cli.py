@@ -389,5 +389,38 @@ def shell(name: str, engine: str) -> None:
     sys.exit(128 - status if status < 0 else status)
 
 
+@main.command()
+@click.option("--device", "name", default="rpi4", show_default=True)
+@click.option("--engine", type=click.Choice(_ENGINES), default="auto", show_default=True)
+@click.option("--samples", metavar="FILE.npz", help="An array for each input; may have 'labels'.")
+@click.option("--kind", type=click.Choice(("port", "quantization", "student")))
+@click.option(
+    "--by",
+    type=click.Choice(("trusted", "native", "device")),
+    default="trusted",
+    show_default=True,
+    help="What executes the reference.",
+)
+@click.option("--runtime", help="As onnxruntime==1.21.0.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--kernels", default="xnnpack", show_default=True, help="Of TFLite.")
+@click.option("--tolerance", "tolerances", multiple=True, metavar="NAME=NUMBER")
+@click.option("--layers", is_flag=True, help="Also walk through the layers, on the worst sample.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.argument("model")
+@click.argument("reference", required=False)
+def compare(name: str, **options: Any) -> None:
+    """Compare MODEL on a device with REFERENCE, or with a trusted execution of itself.
+
+    Ends with status 0 if it passed, 1 if it did not.
+    """
+    from harness.commands.compare import compare as work
+
+    profile = _registry().get(name)
+    with progress() as say:
+        passed = work(profile=profile, say=say, show=_plain, **options)
+    sys.exit(0 if passed else 1)
+
+
 if __name__ == "__main__":
     main()

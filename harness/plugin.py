@@ -46,13 +46,20 @@ def pytest_configure(config: pytest.Config) -> None:
         "edge(devices=..., needs=..., engine=...): on which selected devices a test runs (names "
         "or globs), what the engine must be able to prove, and which engine it is for",
     )
+    config.addinivalue_line(
+        "markers",
+        "edge_fidelity(max_steps=..., sqnr_db=..., ...): tolerances of harness.fidelity in a test",
+    )
     settings = _options.settings_of(config)
     if settings.devices:
+        from harness.pytest_support.fidelity import Fidelity
         from harness.pytest_support.pool import Pool
         from harness.pytest_support.reporting import Reporting
 
         pool = config.stash[_POOL] = Pool(config, settings)
         config.pluginmanager.register(Reporting(pool), "edge-harness-reporting")
+        tolerances = Fidelity(config, is_worker=pool.is_worker)
+        config.pluginmanager.register(tolerances, "edge-harness-fidelity")
 
 
 # -- the run -------------------------------------------------------------------------------------

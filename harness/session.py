@@ -146,6 +146,11 @@ class Session:
         request = self._request if threads is None else {**self._request, "threads": threads}
         return Session(self.device, self.model, self._spec, request, self.timeout_s)
 
+    def other(self, model: ModelFile) -> Session:
+        """Another model in a fresh worker, with the runtime and options of this session."""
+        request = {key: value for key, value in self._request.items() if key != "resize"}
+        return Session(self.device, model, self._spec, request, self.timeout_s)
+
     # -- running -----------------------------------------------------------------------------
 
     def run(self, inputs: Any, *, signature: str | None = None) -> Outputs:

@@ -3,229 +3,365 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import InputError
+from harness.errors import InputError, OptionError
+from harness.fidelity import metrics
 from harness.fidelity.checks import steps_between
-from harness.tensors import Array, Outputs, Tensor, checked
+from harness.fidelity.inputs import (
+    InputMap,
+    Runner,
+    arranged,
+    converted,
+    laid_out,
+    matched,
+    real_values,
+)
+from harness.fidelity.reference import Reference, opened, side, warn_about
+from harness.fidelity.report import OutputReport, Report, Worst
+from harness.fidelity.tolerances import Tolerances, chosen
+from harness.tensors import Array, Outputs, Tensor
 
 if TYPE_CHECKING:
     from harness.session import Session
 
-
-@dataclass(frozen=True, kw_only=True)
-class OutputReport:
-    """One output over all samples."""
-
-    name: str
-    sqnr_db: float
-    """Signal to quantization-noise ratio, ``10 log10(sum ref² / sum (ref - out)²)``; inf when
-    equal."""
-    max_steps: float
-    """Greatest distance in quantization steps; NaN for an output without a scale."""
-    max_abs: float
-    """Greatest distance in real units."""
-    differing: int
-    """How many values are not equal."""
-    values: int
-    cosine: float
-    """For orientation: 0.99 can still be a wrong answer."""
+Reals = npt.NDArray[np.float64]
+KINDS = ("port", "quantization", "student")
+OutputMap = Callable[[Outputs], Mapping[str, Array]] | Mapping[str, str] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What :func:`compare` found; figures of the worst output, details in ``outputs``."""
-
-    samples: int
-    top1_agreement: float
-    """Share of samples whose greatest value is at the same position, in the first output."""
-    sqnr_db: float
-    max_steps: float
-    distinct_outputs: int
-    outputs: tuple[OutputReport, ...]
-    device: str
-    reference: str
-
-    @property
-    def equal(self) -> bool:
-        """Whether every value is the same."""
-        return all(output.differing == 0 for output in self.outputs)
-
-    @property
-    def vacuous(self) -> bool:
-        """Whether the outputs did not vary with the inputs, so that agreement means nothing."""
-        return self.samples > 1 and self.distinct_outputs == 1
-
-    def explanation(self) -> str:
-        """The comparison in words."""
-        lines = [f"{self.samples} samples; device: {self.device}; reference: {self.reference}"]
-        for output in self.outputs:
-            if output.differing == 0:
-                lines.append(f"  {output.name!r}: equal to the last bit")
-                continue
-            steps = "" if math.isnan(output.max_steps) else f", up to {output.max_steps:g} steps"
-            lines.append(
-                f"  {output.name!r}: {output.differing} of {output.values} values differ{steps}, "
-                f"up to {output.max_abs:.4g}, SQNR {output.sqnr_db:.1f} dB"
-            )
-        if self.vacuous:
-            lines.append("  vacuous: all samples gave the same output")
-        if not self.equal and self.device != self.reference:
-            lines.append(
-                "  kernels or models differ between the two sides; load both with the same "
-                "kernels to see what the device itself changes"
-            )
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.explanation()
-
-
-def compare(session: Session, reference: Session | str | Path, samples: Iterable[Any]) -> Report:
+def compare(
+    session: Session,
+    reference: Reference = None,
+    samples: Iterable[Any] = (),
+    *,
+    kind: str | None = None,
+    by: str = "trusted",
+    labels: Iterable[int] | None = None,
+    inputs: InputMap = None,
+    outputs: OutputMap = None,
+    task: str | None = None,
+    k: int = 5,
+    tolerances: Tolerances | Mapping[str, float] | None = None,
+) -> Report:
     """Run ``samples`` on ``session`` and on ``reference`` and measure the distance.
+
+    Two questions are kept apart. The same file as reference asks for *port fidelity*: does the
+    device compute what the file says? Another model asks for *quantization fidelity*: is the
+    compressed model like its parent? ``kind="student"`` is for pruned and distilled models, of
+    which only the answers are held against the teacher's, or the labels where there are any.
 
     Args:
         session: the model on the device.
-        reference: another session, or a model file, which is then run by TFLite's reference
-            kernels (ONNX Runtime for ONNX) natively on this machine.
-        samples: inputs for ``session``, as ``run`` takes them. Where the reference takes
-            another dtype (a float model beside its quantized one), they are converted with
-            ``session``'s quantization parameters.
+        reference: another session; a model file; or None for the session's own file.
+        samples: inputs for ``session``, as ``run`` takes them. Real values are quantized for
+            models with integer inputs, and integers dequantized for a float reference.
+        kind: ``port``, ``quantization`` or ``student``; by default by whether the files are
+            the same.
+        by: how a reference file is executed: ``trusted`` (TFLite's reference kernels,
+            ``onnx.reference`` in double precision), ``native`` (the runtime's optimised kernels on
+            this machine), ``device`` (on the session's device).
+        labels: the right class of each sample.
+        inputs: the reference's input for each of the model's, or a function that takes ``{name:
+            real array}`` and returns the reference's sample.
+        outputs: the reference's output for each of the model's (others are left out), or a
+            function that takes the reference's outputs and returns ``{our name: array}``.
+        task: ``classification`` checks top-1 agreement; by default that is done where labels are
+            given or the first output holds probabilities. ``other`` leaves it out.
+        k: for top-k agreement.
+        tolerances: instead of the defaults; see :class:`harness.fidelity.Tolerances`.
 
     Raises:
-        InputError: the models do not have the same number of inputs or outputs.
+        InputError: samples, inputs or outputs do not fit.
+        OptionError: an argument is wrong.
+        MissingTool: an ONNX reference, and the package ``onnx`` is not installed.
     """
-    from harness.fidelity.reference import reference_session
-    from harness.session import Session as SessionClass
-
-    arranged = [_arranged(sample, session) for sample in samples]
-    if not arranged:
+    if kind is not None and kind not in KINDS:
+        raise OptionError(f"there is no kind {kind!r}", next_step=f"use one of: {', '.join(KINDS)}")
+    if task not in (None, "classification", "other"):
+        raise OptionError(f"there is no task {task!r}", next_step="use classification or other")
+    limits = chosen(tolerances)
+    arrays = [arranged(sample, session) for sample in samples]
+    if not arrays:
         raise InputError("there are no samples to compare", next_step="pass at least one input")
-    outputs = session.run_many(arranged)
-    if isinstance(reference, SessionClass):
-        expected = reference.run_many([_converted(s, session, reference) for s in arranged])
-        return _report(session, reference, outputs, expected)
-    with reference_session(session, reference) as other:
-        expected = other.run_many([_converted(s, session, other) for s in arranged])
-        return _report(session, other, outputs, expected)
-
-
-def _arranged(sample: Any, session: Session) -> list[Array]:
-    """``sample`` for ``session``: real values are quantized where the input is."""
-    if isinstance(sample, dict):
-        values = [sample.get(t.name) for t in session.inputs]
-    elif len(session.inputs) == 1 and not isinstance(sample, (list, tuple)):
-        values = [sample]
-    else:
-        values = list(sample)
-    if len(values) != len(session.inputs):
+    truth = None if labels is None else [int(label) for label in labels]
+    if truth is not None and len(truth) != len(arrays):
         raise InputError(
-            f"a sample has {len(values)} arrays, the model {len(session.inputs)} inputs",
-            next_step=f"pass one array for each of: {', '.join(map(str, session.inputs))}",
+            f"there are {len(arrays)} samples and {len(truth)} labels",
+            next_step="pass one label for each sample",
         )
-    result = []
-    for value, tensor in zip(values, session.inputs, strict=True):
-        array = np.asarray(value)
-        if array.dtype.kind == "f" and tensor.dtype.kind in "iu" and tensor.quantized:
-            array = tensor.quantize(array)
-        result.append(checked(array, tensor))
-    return result
-
-
-def _converted(sample: Sequence[Array], session: Session, reference: Session) -> list[Array]:
-    if len(reference.inputs) != len(sample):
-        raise InputError(
-            f"the reference has {len(reference.inputs)} inputs, the model {len(sample)}",
-            next_step="compare two forms of the same model",
+    actual = session.run_many(arrays)
+    with opened(session, reference, by) as other:
+        doubts = warn_about(other)
+        wanted = other.run_many([converted(s, session, other, inputs) for s in arrays])
+        same = other.model.content == session.model.content
+        return build(
+            session,
+            other,
+            arrays,
+            actual,
+            wanted,
+            kind=kind or ("port" if same else "quantization"),
+            truth=truth,
+            mapping=outputs,
+            task=task,
+            k=k,
+            limits=limits,
+            doubts=doubts,
         )
-    result = []
-    for value, mine, theirs in zip(sample, session.inputs, reference.inputs, strict=True):
-        array = value
-        if theirs.dtype != mine.dtype or theirs.scales != mine.scales:
-            real = mine.dequantize(array) if mine.quantized else array.astype(np.float64)
-            array = theirs.quantize(real) if theirs.quantized else real.astype(theirs.dtype)
-        result.append(array)
-    return result
 
 
-def _real(values: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
-    if tensor.quantized and values.dtype.kind in "iu":
-        return tensor.dequantize(values)
-    return values.astype(np.float64)
-
-
-def _report(
-    session: Session, reference: Session, outputs: list[Outputs], expected: list[Outputs]
+def build(
+    session: Runner,
+    reference: Runner,
+    samples: Sequence[Sequence[Array]],
+    actual: Sequence[Outputs],
+    wanted: Sequence[Outputs],
+    *,
+    kind: str,
+    truth: Sequence[int] | None = None,
+    mapping: OutputMap = None,
+    task: str | None = None,
+    k: int = 5,
+    limits: Tolerances | None = None,
+    doubts: Sequence[str] = (),
 ) -> Report:
-    if len(reference.outputs) != len(session.outputs):
-        raise InputError(
-            f"the reference has {len(reference.outputs)} outputs, the model {len(session.outputs)}",
-            next_step="compare two forms of the same model",
-        )
-    parts = []
-    for mine, theirs in zip(session.outputs, reference.outputs, strict=True):
-        actual = np.stack([output[mine.name] for output in outputs])
-        wanted = np.stack([output[theirs.name] for output in expected])
-        parts.append(_output_report(mine, theirs, actual, wanted))
-    first, other = session.outputs[0], reference.outputs[0]
-    same = sum(
-        int(np.argmax(a[first.name]) == np.argmax(b[other.name]))
-        for a, b in zip(outputs, expected, strict=True)
-    )
-    distinct = {b"".join(values.tobytes() for values in output.values()) for output in outputs}
+    """The report on outputs that are there already."""
+    limits = chosen(limits)
+    columns = _columns(session, reference, actual, wanted, mapping)
+    parts = [output_report(mine, theirs, a, b, limits) for mine, theirs, a, b in columns]
+    mine, theirs, ours, refs = columns[0]
+    a = [real_values(value, mine) for value in ours]
+    b = [real_values(value, theirs) for value in refs]
+    k = min(k, max(a[0].size, 1))
+    tops = [(metrics.top(x, k), metrics.top(y, k)) for x, y in zip(a, b, strict=True)]
+    softmax = all(metrics.probabilities(x) and metrics.probabilities(y)
+                  for x, y in zip(a, b, strict=True))  # fmt: skip
     return Report(
-        samples=len(outputs),
-        top1_agreement=same / len(outputs),
-        sqnr_db=min(part.sqnr_db for part in parts),
+        kind=kind,
+        samples=len(actual),
+        top1_agreement=float(np.mean([bool(x) and x[:1] == y[:1] for x, y in tops])),
+        topk_agreement=float(np.mean([set(x) == set(y) for x, y in tops])),
+        k=k,
+        min_margin=min(metrics.margin(x) for x in a),
+        sqnr_db=_worst_db([part.sqnr_db for part in parts]),
         max_steps=float(np.fmax.reduce([part.max_steps for part in parts])),
-        distinct_outputs=len(distinct),
+        distinct_outputs=len({b"".join(v.tobytes() for v in o.values()) for o in actual}),
         outputs=tuple(parts),
-        device=_side(session),
-        reference=_side(reference),
+        device=side(session),
+        reference=side(reference),
+        accuracy=_accuracy([x for x, _ in tops], truth),
+        reference_accuracy=_accuracy([y for _, y in tops], truth),
+        classes=task == "classification"
+        or (task is None and a[0].size > 1 and (truth is not None or softmax)),
+        worst=_worst(parts, samples, actual, wanted),
+        warnings=tuple(doubts),
+        tolerances=limits,
     )
 
 
-def _side(session: Session) -> str:
-    return (
-        f"{session.model.path.name} on {session.device.name} ({session.device.engine}), "
-        f"{session.runtime}, kernels {session.kernels}"
-    )
+def _accuracy(tops: Sequence[list[int]], truth: Sequence[int] | None) -> float | None:
+    if truth is None:
+        return None
+    return float(np.mean([top[:1] == [label] for top, label in zip(tops, truth, strict=True)]))
 
 
-def _output_report(mine: Tensor, theirs: Tensor, actual: Array, wanted: Array) -> OutputReport:
-    a, b = _real(actual, mine), _real(wanted, theirs)
-    if a.shape != b.shape:
-        raise InputError(
-            f"output {mine.name!r} has shape {list(a.shape[1:])}, the reference "
-            f"{list(b.shape[1:])}",
-            next_step="compare two forms of the same model",
+def _worst_db(values: Sequence[float]) -> float:
+    return math.nan if any(map(math.isnan, values)) else min(values)
+
+
+def _columns(
+    session: Runner,
+    reference: Runner,
+    actual: Sequence[Outputs],
+    wanted: Sequence[Outputs],
+    mapping: OutputMap,
+) -> list[tuple[Tensor, Tensor, list[Array], list[Array]]]:
+    """Our tensor, the reference's, and the values of both for each sample, output by output."""
+    ours = {tensor.name: tensor for tensor in session.outputs}
+    if callable(mapping):
+        answers = [mapping(outputs) for outputs in wanted]
+        unknown = [name for name in answers[0] if name not in ours]
+        if unknown or not answers[0]:
+            raise InputError(
+                f"outputs=function gave {list(answers[0])}, the model's outputs are {list(ours)}",
+                next_step="return {name of the model's output: array}",
+            )
+        return [
+            (
+                ours[name],
+                _plain(name, np.asarray(answers[0][name])),
+                [outputs[name] for outputs in actual],
+                _shaped(
+                    [np.asarray(answer[name]) for answer in answers],
+                    [outputs[name] for outputs in actual], session, session, name,
+                ),
+            )
+            for name in answers[0]
+        ]  # fmt: skip
+    theirs = {tensor.name: tensor for tensor in reference.outputs}
+    return [
+        (
+            ours[name],
+            theirs[other],
+            [outputs[name] for outputs in actual],
+            _shaped(
+                [outputs[other] for outputs in wanted],
+                [outputs[name] for outputs in actual], reference, session, name,
+            ),
         )
-    noise = float(np.sum((a - b) ** 2))
-    signal = float(np.sum(b**2))
-    if mine.quantized and mine.scale:
-        # Equally quantized integers are compared as integers, all else in real values.
-        integers = actual.dtype.kind in "iu" and wanted.dtype.kind in "iu"
-        alike = integers and mine.scales == theirs.scales and mine.zero_points == theirs.zero_points
-        steps = steps_between(actual, wanted if alike else b, mine)
-        max_steps = float(np.max(steps, initial=0.0))
-    elif actual.dtype.kind in "iub" and wanted.dtype.kind in "iub":
-        max_steps = float(np.max(np.abs(a - b), initial=0.0))
-    else:
-        max_steps = math.nan
-    norms = math.sqrt(float(np.sum(a**2)) * signal)
-    sqnr_db = 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else -math.inf
+        for name, other in matched(list(ours), list(theirs), mapping, "output")
+    ]  # fmt: skip
+
+
+def _plain(name: str, values: Array) -> Tensor:
+    shape = values.shape
+    return Tensor(name=name, index=0, dtype=values.dtype, shape=shape, shape_signature=shape)
+
+
+def _shaped(
+    wanted: list[Array], actual: list[Array], source: Runner, target: Runner, name: str
+) -> list[Array]:
+    result = []
+    for value, mine in zip(wanted, actual, strict=True):
+        moved = laid_out(value, source.model.format, target.model.format, mine.shape)
+        if moved.shape != mine.shape:
+            raise InputError(
+                f"output {name!r} has shape {list(mine.shape)}, the reference {list(value.shape)}",
+                next_step="compare two forms of the same model, or pass outputs=function",
+            )
+        result.append(moved)
+    return result
+
+
+@np.errstate(invalid="ignore")  # of infinities: NaN is the answer
+def output_report(
+    mine: Tensor,
+    theirs: Tensor,
+    actual: Sequence[Array],
+    wanted: Sequence[Array],
+    limits: Tolerances | None = None,
+) -> OutputReport:
+    """One output; ``actual`` and ``wanted`` hold an array for each sample."""
+    limits = chosen(limits)
+    a = [real_values(value, mine) for value in actual]
+    b = [real_values(value, theirs) for value in wanted]
+    floating = actual[0].dtype.kind == "f"
+    samples: dict[str, list[float]] = {
+        "steps": [_steps(x, y, r, mine, theirs) for x, y, r in zip(actual, wanted, b, strict=True)],
+        "abs": [_max(np.abs(x - y)) for x, y in zip(a, b, strict=True)],
+        "rel": [_max(metrics.relative(x, y)) if floating else math.nan
+                for x, y in zip(a, b, strict=True)],
+        "ulp": [_max(metrics.ulps(x, y)) if floating else math.nan
+                for x, y in zip(actual, b, strict=True)],
+        "sqnr_db": [metrics.sqnr_db(x, y) for x, y in zip(a, b, strict=True)],
+        "cosine": [metrics.cosine(x, y) for x, y in zip(a, b, strict=True)],
+    }  # fmt: skip
+    whole_a, whole_b = _flat(a), _flat(b)
+    half = actual[0].dtype == np.float16
+    rtol, atol = (limits.rtol_float16, limits.atol_float16) if half else (limits.rtol, limits.atol)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(whole_a - whole_b) <= atol + rtol * np.abs(whole_b)
     return OutputReport(
         name=mine.name,
-        sqnr_db=math.inf if noise == 0 else math.nan if math.isnan(noise) else sqnr_db,
-        max_steps=max_steps,
-        max_abs=float(np.max(np.abs(a - b), initial=0.0)),
-        differing=int(np.count_nonzero(~(a == b))),
-        values=int(a.size),
-        cosine=float(np.sum(a * b)) / norms if norms else math.nan,
+        sqnr_db=metrics.sqnr_db(whole_a, whole_b),
+        max_steps=_max(np.asarray(samples["steps"])),
+        max_abs=_max(np.asarray(samples["abs"])),
+        differing=int(np.count_nonzero(~(whole_a == whole_b))),
+        values=int(whole_a.size),
+        cosine=metrics.cosine(whole_a, whole_b),
+        max_rel=_max(np.asarray(samples["rel"])),
+        max_ulp=_max(np.asarray(samples["ulp"])),
+        mean_abs=float(np.mean(np.abs(whole_a - whole_b))) if whole_a.size else 0.0,
+        outside=int(np.count_nonzero(~near)) if floating else 0,
+        not_finite=int(np.count_nonzero(~(np.isfinite(whole_a) & np.isfinite(whole_b)))),
+        kl=_kl(a, b, mine),
+        dtype=actual[0].dtype.name,
+        per_sample={name: np.asarray(values, np.float64) for name, values in samples.items()},
     )
+
+
+def _steps(actual: Array, wanted: Array, real: Reals, mine: Tensor, theirs: Tensor) -> float:
+    """Greatest distance in steps; NaN for an output that has none."""
+    integers = actual.dtype.kind in "iub" and wanted.dtype.kind in "iub"
+    if mine.quantized and mine.scale:
+        # Equally quantized integers are compared as integers, all else in real values.
+        alike = integers and mine.scales == theirs.scales and mine.zero_points == theirs.zero_points
+        return _max(steps_between(actual, wanted if alike else real, mine))
+    if integers:
+        return _max(np.abs(actual.astype(np.float64) - wanted.astype(np.float64)))
+    return math.nan
+
+
+def _max(values: Reals) -> float:
+    """The greatest; NaN where one is: a distance that is not known is not small."""
+    return float(np.max(values, initial=0.0)) if values.size else 0.0
+
+
+def _flat(values: Sequence[Reals]) -> Reals:
+    return np.concatenate([value.reshape(-1) for value in values])
+
+
+def _kl(actual: Sequence[Reals], wanted: Sequence[Reals], tensor: Tensor) -> float:
+    pairs = list(zip(actual, wanted, strict=True))
+    if not all(metrics.probabilities(x) and metrics.probabilities(y) for x, y in pairs):
+        return math.nan
+    least = tensor.scale / 2 if tensor.scale else 1e-7
+    return float(np.mean([metrics.kl_divergence(x, y, least=least) for x, y in pairs]))
+
+
+def _worst(
+    parts: Sequence[OutputReport],
+    samples: Sequence[Sequence[Array]],
+    actual: Sequence[Outputs],
+    wanted: Sequence[Outputs],
+) -> Worst:
+    def badness(part: OutputReport) -> tuple[str, Reals]:
+        steps = part.per_sample["steps"]
+        if part.not_finite:
+            return "not finite", part.per_sample["abs"]
+        return ("steps", steps) if not np.isnan(steps).all() else ("abs", part.per_sample["abs"])
+
+    ranked = []
+    for part in parts:
+        metric, values = badness(part)
+        # NaN and infinity are worse than any number.
+        order = np.where(np.isfinite(values), values, np.inf)
+        place = int(np.argmax(order))
+        ranked.append((float(order[place]), place, part.name, metric, float(values[place])))
+    _, place, name, metric, value = max(ranked, key=lambda row: (row[3] == "not finite", row[0]))
+    return Worst(
+        sample=place,
+        output=name,
+        metric=metric,
+        value=value,
+        inputs=tuple(samples[place]),
+        outputs=actual[place],
+        expected=wanted[place],
+    )
+
+
+def assert_faithful(
+    session: Session, reference: Reference = None, samples: Iterable[Any] = (), **options: Any
+) -> Report:
+    """:func:`compare`, and assert that the report passed; takes what ``compare`` takes.
+
+    Returns:
+        The report, for further assertions.
+
+    Raises:
+        AssertionError: with the whole comparison in words. Outputs that do not vary with the
+            inputs (``vacuous``) are no pass either.
+    """
+    __tracebackhide__ = True
+    report = compare(session, reference, samples, **options)
+    if not report.passed:
+        raise AssertionError(report.explanation())
+    return report
+
+
+__all__ = ["assert_faithful", "build", "compare", "output_report"]

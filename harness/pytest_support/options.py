@@ -87,6 +87,12 @@ def add(parser: pytest.Parser) -> None:
         "edge_runtime", "runtimes of this project, as --edge-runtime", type="args", default=[]
     )
     parser.addini(
+        "edge_fidelity",
+        "tolerances of output fidelity, one a line, as max_steps = 2",
+        type="linelist",
+        default=[],
+    )
+    parser.addini(
         "edge_profiles",
         "folders with device profiles, one a line, relative to the ini file",
         type="linelist",

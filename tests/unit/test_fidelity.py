@@ -6,7 +6,7 @@ import pytest
 
 from harness import fidelity
 from harness.errors import InputError
-from harness.fidelity.compare import _output_report
+from harness.fidelity.compare import output_report
 from harness.tensors import Tensor
 
 
@@ -76,23 +76,23 @@ def test_not_finite_values_are_counted_and_located():
 
 
 def test_sqnr_follows_its_definition():
-    report = _output_report(
+    report = output_report(
         tensor(dtype=np.dtype("float64"), scales=(), zero_points=()),
         tensor(dtype=np.dtype("float64"), scales=(), zero_points=()),
-        np.array([[1.0, 2.0]]),
-        np.array([[1.0, 1.0]]),
+        [np.array([1.0, 2.0])],
+        [np.array([1.0, 1.0])],
     )
     assert report.sqnr_db == pytest.approx(10 * math.log10(2 / 1))
     assert math.isnan(report.max_steps)
 
 
 def test_equal_outputs_have_infinite_sqnr_and_no_steps():
-    report = _output_report(tensor(), tensor(), np.int8([[1, 2]]), np.int8([[1, 2]]))
+    report = output_report(tensor(), tensor(), [np.int8([1, 2])], [np.int8([1, 2])])
     assert (report.sqnr_db, report.max_steps, report.differing) == (math.inf, 0.0, 0)
 
 
 def test_nan_in_an_output_is_not_hidden_by_a_metric():
     plain = tensor(dtype=np.dtype("float32"), scales=(), zero_points=())
-    report = _output_report(plain, plain, np.float32([[np.nan]]), np.float32([[1.0]]))
+    report = output_report(plain, plain, [np.float32([np.nan])], [np.float32([1.0])])
     assert report.differing == 1
     assert math.isnan(report.sqnr_db)

@@ -1,0 +1,1 @@
+"""Bodies of the larger commands of ``edge-harness``."""

@@ -1,0 +1,224 @@
+"""Quantized ONNX operators in exact integers, for :mod:`harness.fidelity.evaluator`.
+
+``onnx.reference`` has ``QuantizeLinear`` and ``DequantizeLinear`` for the newest operator sets
+only, and none of ONNX Runtime's own (``com.microsoft``). Definitions: onnx.ai/onnx/operators and
+onnxruntime's docs/ContribOperators.md.
+"""
+
+# Arguments are named and ordered as the operators define them, hence the capitals.
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.tensors import Array
+
+
+def _along(parameter: Array, ndim: int, axis: int) -> Array:
+    if parameter.size == 1 or parameter.ndim != 1:
+        return parameter.reshape(()) if parameter.size == 1 else parameter
+    shape = [1] * ndim
+    shape[axis] = -1
+    return parameter.reshape(shape)
+
+
+def _centred(values: Array, zero_point: Array | None, axis: int = 0) -> npt.NDArray[np.int64]:
+    whole: npt.NDArray[np.int64] = np.asarray(values).astype(np.int64)
+    if zero_point is None:
+        return whole
+    result: npt.NDArray[np.int64] = whole - _along(
+        np.asarray(zero_point).astype(np.int64), whole.ndim, axis
+    )
+    return result
+
+
+def _requantized(
+    sums: npt.NDArray[np.int64], factor: Array, zero_point: Array | None, dtype: np.dtype[Any]
+) -> Array:
+    """As MLAS: the 32-bit sum as float32 times a float32 factor, half to even, saturated."""
+    from harness.fidelity.evaluator import rounded
+
+    scaled = sums.astype(np.float32) * factor.astype(np.float32)
+    zero = np.zeros((), dtype) if zero_point is None else np.asarray(zero_point)
+    return rounded(scaled, zero, zero.dtype)
+
+
+def _factor(left: Array, right: Array, out: Array) -> Array:
+    """``left * right / out`` in float32, in ONNX Runtime's order."""
+    narrow = (np.asarray(scale).astype(np.float32) for scale in (left, right, out))
+    a, b, c = narrow
+    return np.asarray(a * b / c)
+
+
+def _float32(values: Array) -> npt.NDArray[Any]:
+    """Back to float32 where nothing is lost by it: an operator that is defined in float32 then
+    rounds as it is defined."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if np.array_equal(narrow.astype(np.float64), values) else values
+
+
+@cache
+def operators() -> list[Any]:
+    """Classes for ``ReferenceEvaluator(new_ops=…)``."""
+    from onnx.reference.op_run import OpRun
+    from onnx.reference.ops.op_conv import _conv_implementation
+
+    from harness.fidelity.evaluator import rounded
+
+    class QuantizeLinear(OpRun):  # type: ignore[misc, unused-ignore]
+        def _run(
+            self, x: Array, y_scale: Array, y_zero_point: Array | None = None, **kwargs: Any
+        ) -> tuple[Array]:
+            _no_blocks(kwargs, "QuantizeLinear")
+            axis = kwargs.get("axis")
+            axis = 1 if axis is None else axis
+            zero = np.zeros((), np.uint8) if y_zero_point is None else np.asarray(y_zero_point)
+            scale = _along(_float32(np.asarray(y_scale)), x.ndim, axis)
+            scaled = _float32(x) / scale
+            return (rounded(scaled, _along(zero, x.ndim, axis), zero.dtype),)
+
+    class DequantizeLinear(OpRun):  # type: ignore[misc, unused-ignore]
+        def _run(
+            self, x: Array, x_scale: Array, x_zero_point: Array | None = None, **kwargs: Any
+        ) -> tuple[Array]:
+            _no_blocks(kwargs, "DequantizeLinear")
+            axis = kwargs.get("axis")
+            axis = 1 if axis is None else axis
+            scale = _along(np.asarray(x_scale).astype(np.float64), x.ndim, axis)
+            return (_centred(x, x_zero_point, axis).astype(np.float64) * scale,)
+
+    class QLinearConv(OpRun):  # type: ignore[misc, unused-ignore]
+        def _run(
+            self,
+            x: Array,
+            x_scale: Array,
+            x_zero_point: Array,
+            w: Array,
+            w_scale: Array,
+            w_zero_point: Array,
+            y_scale: Array,
+            y_zero_point: Array,
+            B: Array | None = None,
+            auto_pad: Any = None,
+            dilations: Any = None,
+            group: Any = None,
+            kernel_shape: Any = None,
+            pads: Any = None,
+            strides: Any = None,
+        ) -> tuple[Array]:
+            sums = _conv_implementation(  # type: ignore[no-untyped-call, unused-ignore]
+                _centred(x, x_zero_point),
+                _centred(w, w_zero_point),
+                None if B is None else B.astype(np.int64),
+                auto_pad,
+                dilations,
+                group or 1,
+                kernel_shape,
+                pads,
+                strides,
+            )
+            factor = _along(_factor(x_scale, w_scale, y_scale), sums.ndim, 1)
+            return (_requantized(sums, factor, y_zero_point, x.dtype),)
+
+    class QLinearMatMul(OpRun):  # type: ignore[misc, unused-ignore]
+        def _run(
+            self,
+            a: Array,
+            a_scale: Array,
+            a_zero_point: Array,
+            b: Array,
+            b_scale: Array,
+            b_zero_point: Array,
+            y_scale: Array,
+            y_zero_point: Array,
+        ) -> tuple[Array]:
+            sums = _centred(a, a_zero_point) @ _centred(b, b_zero_point, axis=-1)
+            factor = _along(_factor(a_scale, b_scale, y_scale), sums.ndim, -1)
+            return (_requantized(sums, factor, y_zero_point, a.dtype),)
+
+    class QGemm(OpRun):  # type: ignore[misc, unused-ignore]
+        op_domain = "com.microsoft"
+
+        def _run(
+            self,
+            A: Array,
+            a_scale: Array,
+            a_zero_point: Array,
+            B: Array,
+            b_scale: Array,
+            b_zero_point: Array,
+            C: Array | None = None,
+            y_scale: Array | None = None,
+            y_zero_point: Array | None = None,
+            alpha: float = 1.0,
+            transA: int = 0,
+            transB: int = 0,
+        ) -> tuple[Array]:
+            left, right = _centred(A, a_zero_point), _centred(B, b_zero_point, axis=-1)
+            sums = (left.T if transA else left) @ (right.T if transB else right)
+            if C is not None:
+                sums = sums + C.astype(np.int64)
+            left_scale = np.asarray(a_scale) * np.float32(alpha)
+            if y_scale is None:
+                factor = _along(np.asarray(left_scale * b_scale), sums.ndim, -1)
+                return (sums.astype(np.float64) * factor,)
+            factor = _along(_factor(left_scale, b_scale, y_scale), sums.ndim, -1)
+            return (_requantized(sums, factor, y_zero_point, A.dtype),)
+
+    def elementwise(name: str, combine: Any) -> Any:
+        def run(
+            self: Any,
+            A: Array,
+            a_scale: Array,
+            a_zero_point: Array,
+            B: Array,
+            b_scale: Array,
+            b_zero_point: Array,
+            y_scale: Array,
+            y_zero_point: Array | None = None,
+        ) -> tuple[Array]:
+            left = _centred(A, a_zero_point).astype(np.float64) * np.float64(a_scale)
+            right = _centred(B, b_zero_point).astype(np.float64) * np.float64(b_scale)
+            zero = np.zeros((), A.dtype) if y_zero_point is None else np.asarray(y_zero_point)
+            return (rounded(combine(left, right) / np.float64(y_scale), zero, zero.dtype),)
+
+        return type(name, (OpRun,), {"op_domain": "com.microsoft", "_run": run})
+
+    class QLinearGlobalAveragePool(OpRun):  # type: ignore[misc, unused-ignore]
+        op_domain = "com.microsoft"
+
+        def _run(
+            self,
+            x: Array,
+            x_scale: Array,
+            x_zero_point: Array,
+            y_scale: Array,
+            y_zero_point: Array,
+            channels_last: int = 0,
+        ) -> tuple[Array]:
+            axes = tuple(range(1, x.ndim - 1) if channels_last else range(2, x.ndim))
+            mean = _centred(x, x_zero_point).astype(np.float64).mean(axis=axes, keepdims=True)
+            scaled = mean * np.float64(x_scale) / np.float64(y_scale)
+            return (rounded(scaled, np.asarray(y_zero_point), x.dtype),)
+
+    return [
+        QuantizeLinear,
+        DequantizeLinear,
+        QLinearConv,
+        QLinearMatMul,
+        QGemm,
+        QLinearGlobalAveragePool,
+        elementwise("QLinearAdd", np.add),
+        elementwise("QLinearMul", np.multiply),
+    ]
+
+
+def _no_blocks(attributes: dict[str, Any], operator: str) -> None:
+    if attributes.get("block_size"):
+        raise NotImplementedError(f"{operator} with block_size")

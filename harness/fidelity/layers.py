@@ -1,0 +1,357 @@
+"""Where two executions of a model part: tensor by tensor, with what each operator adds itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import EdgeError, InputError
+from harness.fidelity.causes import Evidence, cause, file_differences, over
+from harness.fidelity.evaluator import Evaluator
+from harness.fidelity.graphs import Graph, Node, graph_of
+from harness.fidelity.inputs import (
+    InputMap,
+    Runner,
+    arranged,
+    converted,
+    laid_out,
+    real_values,
+)
+from harness.fidelity.layer_names import pairs
+from harness.fidelity.layer_report import Layer, LayerReport
+from harness.fidelity.reference import computes_in_integers, opened, side, warn_about
+from harness.fidelity.tolerances import Tolerances, chosen
+from harness.tensors import Array, Tensor
+
+if TYPE_CHECKING:
+    from harness.session import Session
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One side's tensors by name."""
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Array]
+
+
+def layers(
+    session: Session,
+    reference: Session | Evaluator | str | Path | None,
+    x: Any,
+    *,
+    by: str = "trusted",
+    names: Mapping[str, str] | Callable[[str], str | None] | None = None,
+    inputs: InputMap = None,
+    tolerances: Tolerances | Mapping[str, float] | None = None,
+    isolate: bool = True,
+) -> LayerReport:
+    """Walk the graphs of ``session`` and ``reference`` tensor by tensor for one input.
+
+    Every intermediate tensor is made an output of a copy of the model. Where an operator's inputs
+    already differ, it is run once more on the device on the *reference's* inputs (all such
+    operators at once, each cut out of the graph): the error it then shows is what it introduces;
+    the rest of its error came from before it.
+
+    Args:
+        session: the model on the device.
+        reference: as for :func:`harness.fidelity.compare`; None is the session's own file by a
+            trusted execution.
+        x: one input, as ``session.run`` takes it; real values are quantized where need be.
+        by: how a reference given as a file is executed; see ``compare``.
+        names: the reference's tensor for each of the device's, where names differ.
+        inputs: how to make the reference's input from the model's; see ``compare``.
+        tolerances: instead of the defaults; the fields that begin with ``layer_``.
+        isolate: False leaves out the second run; errors are then not told apart.
+
+    Returns:
+        A row for each operator; ``report.first`` is the first over tolerance.
+
+    Raises:
+        InputError: no tensor of one side has a counterpart on the other.
+        UnsupportedModel: the file cannot be taken apart.
+        MissingTool: an ONNX model, and the package ``onnx`` is not installed.
+    """
+    limits = chosen(tolerances)
+    sample = arranged(x, session)
+    with ExitStack() as stack:
+        other = stack.enter_context(opened(session, reference, by))
+        doubts = warn_about(other)
+        mine, theirs = graph_of(session.model), graph_of(other.model)
+        counterparts = pairs(mine, theirs, names)
+        if not counterparts:
+            raise InputError(
+                f"no tensor of {session.model.path.name!r} has a counterpart in "
+                f"{other.model.path.name!r}",
+                next_step="pass names={ours: theirs}; ours are "
+                f"{[node.output for node in mine.nodes][:8]}, the reference's "
+                f"{[node.output for node in theirs.nodes][:8]}",
+            )
+        their_sample = converted(sample, session, other, inputs)
+        walked, expected = _both(
+            lambda: _walk(stack, session, mine, sample),
+            lambda: _walk(stack, other, theirs, their_sample),
+        )
+        disturbed = _disturbed(session, mine, walked, sample)
+        rows = _Comparison(
+            mine=mine,
+            theirs=theirs,
+            counterparts=counterparts,
+            walked=walked,
+            expected=expected,
+            formats=(session.model.format, other.model.format),
+            limits=limits,
+            same_arithmetic=computes_in_integers(session.model)
+            == computes_in_integers(other.model),
+            other_file=session.model.content != other.model.content,
+        )
+        alone: Mapping[str, Array] = {}
+        failed = ""
+        if isolate:
+            try:
+                alone = rows.isolated(stack, session, sample)
+            except EdgeError as error:
+                failed = error.message
+        return LayerReport(
+            layers=rows.finish(alone),
+            unmatched=tuple(n.output for n in mine.nodes if n.output not in counterparts),
+            device=side(session),
+            reference=side(other),
+            disturbed=disturbed,
+            not_isolated=failed,
+            warnings=tuple(doubts),
+        )
+
+
+def _both(left: Callable[[], _Walk], right: Callable[[], _Walk]) -> tuple[_Walk, _Walk]:
+    """Both at once: the device's emulator and the reference are processes of their own."""
+    found: list[_Walk] = []
+    trouble: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(right())
+        except BaseException as error:
+            trouble.append(error)
+
+    thread = threading.Thread(target=work, name="edge-reference", daemon=True)
+    thread.start()
+    try:
+        first = left()
+    finally:
+        thread.join()
+    if trouble:
+        raise trouble[0]
+    return first, found[0]
+
+
+def _walk(stack: ExitStack, runner: Runner, graph: Graph, sample: Sequence[Array]) -> _Walk:
+    from harness.session import Session as SessionClass
+
+    outputs = [node.output for node in graph.nodes]
+    if isinstance(runner, Evaluator):
+        values = runner.evaluate(sample, outputs)
+        described = {n: runner.described(n, v) for n, v in zip(outputs, values, strict=True)}
+        return _Walk(described, dict(zip(outputs, values, strict=True)))
+    assert isinstance(runner, SessionClass)
+    watching = stack.enter_context(runner.other(graph.watched()))
+    found = list(watching.run(list(sample)).values())
+    return _Walk(
+        dict(zip(outputs, watching.outputs, strict=True)), dict(zip(outputs, found, strict=True))
+    )
+
+
+def _disturbed(
+    session: Session, graph: Graph, walked: _Walk, sample: Sequence[Array]
+) -> bool | None:
+    """Whether watching changed the result, which it may where a runtime fuses operators; None
+    where there is nothing to fuse, so that it was not looked at."""
+    if session.model.format == "tflite" and not session.facts["delegates"]:
+        return None
+    outputs = session.run(list(sample))
+    for tensor in session.outputs:
+        watched = walked.values.get(tensor.name)
+        if watched is not None and watched.tobytes() != outputs[tensor.name].tobytes():
+            return True
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    mine: Graph
+    theirs: Graph
+    counterparts: Mapping[str, str]
+    walked: _Walk
+    expected: _Walk
+    formats: tuple[str, str]
+    limits: Tolerances
+    same_arithmetic: bool
+    """Whether both models compute in integers, or both in reals."""
+    other_file: bool
+    """Whether the reference is another file, whose parameters may differ."""
+
+    def wanted(self, name: str) -> tuple[Array, Tensor]:
+        """The reference's value of our tensor ``name``, in our layout."""
+        other = self.counterparts[name]
+        value = laid_out(
+            self.expected.values[other],
+            self.formats[1],
+            self.formats[0],
+            self.walked.values[name].shape,
+        )
+        if value.shape != self.walked.values[name].shape and (
+            value.size == self.walked.values[name].size
+        ):
+            value = value.reshape(self.walked.values[name].shape)
+        return value, self.expected.tensors[other]
+
+    def evidence(self, name: str, actual: Array) -> Evidence | None:
+        """``actual`` as our tensor ``name``, beside the reference; None where shapes differ."""
+        value, theirs = self.wanted(name)
+        if value.shape != actual.shape:
+            return None
+        mine = self.walked.tensors[name]
+        integers = mine.quantized and actual.dtype.kind in "iu"
+        whole = not integers and actual.dtype.kind in "iub"
+        return Evidence(
+            actual=real_values(actual, mine),
+            wanted=real_values(value, theirs),
+            step=mine.scale if integers else 1.0 if whole else 0.0,
+            stored=actual,
+            zero_point=mine.zero_point,
+            channel_axis=self.mine.channel_axis,
+        )
+
+    def alike(self, name: str) -> bool:
+        """Whether both sides hold ``name`` in the same kind of number."""
+        mine, theirs = self.walked.tensors[name], self.expected.tensors[self.counterparts[name]]
+        return self.same_arithmetic and mine.quantized == theirs.quantized
+
+    def isolated(
+        self, stack: ExitStack, session: Session, sample: Sequence[Array]
+    ) -> dict[str, Array]:
+        """Outputs of the operators whose inputs differ, each on the reference's inputs."""
+        given = {t.name: array for t, array in zip(session.inputs, sample, strict=True)}
+        differing = {
+            name
+            for name in self.counterparts
+            if (found := self.evidence(name, self.walked.values[name])) is None
+            or bool(np.any(found.error != 0))
+        }
+        nodes = [
+            node
+            for node in self.mine.nodes
+            if node.separable
+            and node.output in differing
+            and any(source in differing for source in node.inputs)
+            and all(s in self.counterparts or s in given for s in node.inputs)
+        ]
+        feeds: dict[str, Array] = {}
+        for source in {source for node in nodes for source in node.inputs}:
+            if source in given:
+                feeds[source] = given[source]
+                continue
+            fed = self._as_ours(source)
+            if fed is not None:
+                feeds[source] = fed
+        nodes = [node for node in nodes if all(source in feeds for source in node.inputs)]
+        if not nodes:
+            return {}
+        file, order = self.mine.isolated(nodes, feeds)
+        with session.other(file) as alone:
+            outputs = list(alone.run([feeds[name] for name in order]).values())
+        return {node.output: array for node, array in zip(nodes, outputs, strict=True)}
+
+    def _as_ours(self, name: str) -> Array | None:
+        """The reference's value of ``name`` in our numbers."""
+        value, theirs = self.wanted(name)
+        mine, ours = self.walked.values[name], self.walked.tensors[name]
+        if value.shape != mine.shape:
+            return None
+        same = ours.scales == theirs.scales and ours.zero_points == theirs.zero_points
+        if value.dtype == mine.dtype and (same or not ours.quantized):
+            return value
+        real = real_values(value, theirs)
+        if ours.quantized and mine.dtype.kind in "iu":
+            if not np.all(np.isfinite(real)):
+                return None
+            return ours.quantize(real)
+        return np.asarray(real.astype(mine.dtype))
+
+    def finish(self, alone: Mapping[str, Array]) -> tuple[Layer, ...]:
+        """A row for each operator that has a counterpart."""
+        rows: list[Layer] = []
+        clean: set[str] = set()
+        their_nodes = {node.output: node for node in self.theirs.nodes}
+        for position, node in enumerate(self.mine.nodes):
+            if node.output not in self.counterparts:
+                continue
+            total = self.evidence(node.output, self.walked.values[node.output])
+            if total is None:
+                continue
+            if not np.any(total.error != 0):
+                clean.add(node.output)
+            own: Evidence | None = None
+            if node.output in alone:
+                own = self.evidence(node.output, alone[node.output])
+            elif all(s in clean or s not in self.walked.values for s in node.inputs):
+                own = total
+            rows.append(self._row(position, node, total, own, their_nodes))
+        return tuple(rows)
+
+    def _row(
+        self,
+        position: int,
+        node: Node,
+        total: Evidence,
+        own: Evidence | None,
+        their_nodes: Mapping[str, Node],
+    ) -> Layer:
+        alike = self.alike(node.output)
+        judged = own or total
+        bad = over(judged, self.limits, alike=alike)
+        why = cause(judged, self.limits) if bad else ""
+        counterpart = their_nodes.get(self.counterparts[node.output])
+        # Between a quantized model and its float parent all parameters differ.
+        if counterpart is not None and alike and self.other_file and np.any(judged.error != 0):
+            told = self._told_by_files(node, counterpart)
+            why = f"{why} ({told})" if why and told else why or told
+        noise = float(np.sum((total.actual - total.wanted) ** 2))
+        signal = float(np.sum(total.wanted**2))
+        return Layer(
+            position=position,
+            op=node.op,
+            name=node.output,
+            reference_name=self.counterparts[node.output],
+            dtype=self.walked.values[node.output].dtype.name,
+            in_steps=bool(total.step),
+            error=_greatest(total),
+            introduced=None if own is None else _greatest(own),
+            mean=float(np.mean(total.error)),
+            sqnr_db=np.inf
+            if noise == 0
+            else float(10 * np.log10(signal / noise))
+            if signal > 0 and np.isfinite(noise)
+            else float("nan"),
+            over=bad,
+            cause=why,
+        )
+
+    def _told_by_files(self, node: Node, counterpart: Node) -> str:
+        if self.formats[0] != self.formats[1]:
+            return ""
+        ours, theirs = self.mine.parameters(node), self.theirs.parameters(counterpart)
+        return file_differences(ours, theirs)
+
+
+def _greatest(evidence: Evidence) -> float:
+    return float(np.max(np.abs(evidence.error), initial=0.0))
+
+
+__all__ = ["Layer", "LayerReport", "layers"]

@@ -1,0 +1,133 @@
+"""The trusted execution of ONNX models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+from fixtures import small_onnx  # noqa: E402
+from harness.errors import InputError, RuntimeFailed, UnsupportedModel  # noqa: E402
+from harness.fidelity import Evaluator  # noqa: E402
+from harness.models import ModelFile  # noqa: E402
+
+helper, kind = onnx.helper, onnx.TensorProto
+
+
+def evaluator(content):
+    return Evaluator(ModelFile(path=Path("model.onnx"), content=content, format="onnx"))
+
+
+def model(nodes, inputs, outputs, constants=(), domains=("",)):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*i) for i in inputs],
+        [helper.make_tensor_value_info(*o) for o in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in dict(constants).items()],
+    )
+    opsets = [helper.make_opsetid(domain, 13 if not domain else 1) for domain in domains]
+    return helper.make_model(graph, opset_imports=opsets).SerializeToString()
+
+
+def test_real_numbers_are_doubles_inside():
+    # In float32 the middle term is lost: 1e8 + 1 - 1e8 is 0.
+    content = model(
+        [
+            helper.make_node("Add", ["x", "large"], ["sum"]),
+            helper.make_node("Sub", ["sum", "large"], ["y"]),
+        ],
+        [("x", kind.FLOAT, (1,))],
+        [("y", kind.FLOAT, (1,))],
+        {"large": np.float32([1e8])},
+    )
+    assert evaluator(content).run(np.float32([1.0]))["y"].tolist() == [1.0]
+
+
+def test_quantizelinear_rounds_half_to_even_and_saturates():
+    content = model(
+        [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])],
+        [("x", kind.FLOAT, (6,))],
+        [("y", kind.INT8, (6,))],
+        {"s": np.float32(1), "z": np.int8(0)},
+    )
+    found = evaluator(content).run(np.float32([0.5, 1.5, -0.5, 2.5, 1e9, -1e9]))["y"]
+    assert found.tolist() == [0, 2, 0, 2, 127, -128]
+
+
+def test_u8s8_products_are_summed_without_saturation():
+    # 255 * 127 twice is 64770: beyond the 16 bits of x86's vpmaddubsw.
+    content = model(
+        [helper.make_node("QLinearMatMul", ["x", "s", "z", "w", "s", "wz", "ys", "z"], ["y"])],
+        [("x", kind.UINT8, (1, 2))],
+        [("y", kind.UINT8, (1, 1))],
+        {
+            "s": np.float32(1),
+            "z": np.uint8(0),
+            "w": np.int8([[127], [127]]),
+            "wz": np.int8(0),
+            "ys": np.float32(512),
+        },
+    )
+    assert evaluator(content).run(np.uint8([[255, 255]]))["y"].tolist() == [[127]]
+
+
+def test_per_channel_scales_and_zero_points_follow_their_axis():
+    content = model(
+        [helper.make_node("DequantizeLinear", ["x", "s", "z"], ["y"], axis=0)],
+        [("x", kind.INT8, (2, 2))],
+        [("y", kind.FLOAT, (2, 2))],
+        {"s": np.float32([1, 10]), "z": np.int8([0, 1])},
+    )
+    found = evaluator(content).run(np.int8([[1, 2], [3, 4]]))["y"]
+    assert found.tolist() == [[1, 2], [20, 30]]
+
+
+def test_onnx_runtimes_own_operators():
+    names = ["a", "s", "z", "b", "s", "z", "ys", "z"]
+    content = model(
+        [helper.make_node("QLinearAdd", names, ["y"], domain="com.microsoft")],
+        [("a", kind.UINT8, (2,)), ("b", kind.UINT8, (2,))],
+        [("y", kind.UINT8, (2,))],
+        {"s": np.float32(0.5), "z": np.uint8(10), "ys": np.float32(1)},
+        ("", "com.microsoft"),
+    )
+    found = evaluator(content).run([np.uint8([20, 250]), np.uint8([30, 250])])["y"]
+    assert found.tolist() == [25, 250]
+
+
+def test_it_describes_inputs_and_outputs_as_a_session_does():
+    found = evaluator(small_onnx.classifier_qdq(integer_output=True))
+    assert found.inputs[0].shape == small_onnx.IMAGE
+    assert (found.outputs[0].dtype, found.outputs[0].quantized) == (np.uint8, True)
+    with pytest.raises(InputError, match="takes float32"):
+        found.run(np.zeros(small_onnx.IMAGE))
+
+
+def test_a_quantized_model_is_near_its_float_parent():
+    image = small_onnx.images(1)[0]
+    parent = evaluator(small_onnx.classifier_float()).run(image)["scores"]
+    child = evaluator(small_onnx.classifier_qdq()).run(image)["scores"]
+    assert 0 < np.abs(parent - child).max() < 0.05
+
+
+def test_an_unknown_operator_is_named():
+    content = model(
+        [helper.make_node("Mystery", ["x"], ["y"], domain="com.example")],
+        [("x", kind.FLOAT, (1,))],
+        [("y", kind.FLOAT, (1,))],
+        domains=("", "com.example"),
+    )
+    with pytest.raises(UnsupportedModel, match="Mystery"):
+        evaluator(content)
+
+
+def test_an_operator_that_fails_is_no_bug_of_ours():
+    content = model(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [("x", kind.FLOAT, ("n",))],
+        [("y", kind.FLOAT, (2, 2))],
+        {"shape": np.int64([2, 2])},
+    )
+    with pytest.raises(RuntimeFailed, match=r"model\.onnx"):
+        evaluator(content).run(np.zeros(3, np.float32))

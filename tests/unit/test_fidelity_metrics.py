@@ -1,0 +1,121 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import fidelity
+from harness.errors import InputError
+from harness.fidelity import metrics
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(FLOATS)
+def test_neighbours_are_one_ulp_apart_and_equals_none(value):
+    x = np.float32([value])
+    assert metrics.ulps(x, x)[0] == 0
+    up = np.nextafter(x, np.float32(np.inf))
+    if np.isfinite(up).all():
+        assert metrics.ulps(x, up)[0] == 1
+
+
+def test_plus_and_minus_zero_are_the_same_number():
+    assert metrics.ulps(np.float32([0.0]), np.float32([-0.0]))[0] == 0
+    tiny = np.float32([np.finfo(np.float32).smallest_subnormal])
+    assert metrics.ulps(tiny, -tiny)[0] == 2
+
+
+def test_ulps_are_those_of_the_devices_dtype():
+    assert metrics.ulps(np.float16([1.0]), np.float64([1.0 + 2**-10]))[0] == 1
+    assert metrics.ulps(np.float64([1.0]), np.float64([1.0 + 2**-52]))[0] == 1
+    assert math.isnan(metrics.ulps(np.float16([1.0]), np.float64([1e9]))[0])
+    with pytest.raises(InputError, match="int8"):
+        metrics.ulps(np.int8([1]), np.int8([1]))
+
+
+def test_sqnr_is_not_a_number_where_an_output_is_not():
+    assert math.isnan(metrics.sqnr_db(np.array([np.inf]), np.array([np.inf])))
+    assert metrics.sqnr_db(np.array([1.0]), np.array([0.0])) == -math.inf
+    assert metrics.sqnr_db(np.array([1.1]), np.array([1.0])) == pytest.approx(20.0)
+
+
+def test_kl_follows_its_definition_and_stays_finite_at_zero():
+    p, q = np.array([0.75, 0.25]), np.array([0.5, 0.5])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert metrics.kl_divergence(q, p, least=1e-9) == pytest.approx(expected)
+    assert math.isfinite(metrics.kl_divergence(np.array([1.0, 0.0]), p, least=1 / 512))
+
+
+def test_nan_is_nobodys_answer():
+    assert metrics.top(np.array([np.nan, 1.0, 2.0]), 2) == [2, 1]
+    assert metrics.top(np.array([np.nan]), 1) == []
+
+
+def test_of_equal_scores_the_first_is_the_answer():
+    assert metrics.top(np.array([3.0, 3.0, 1.0]), 1) == [0]
+    assert metrics.margin(np.array([3.0, 3.0, 1.0])) == 0
+
+
+def test_percentiles_are_observed_values_by_nearest_rank():
+    values = list(range(1, 101))
+    assert metrics.percentile(values, 99) == 99
+    assert metrics.percentile(values, 95) == 95
+    assert metrics.percentile([3, 1, 2], 50) == 2
+
+
+@pytest.mark.parametrize(("q", "least"), [(99, 100), (95, 20), (5, 20), (99.9, 1000)])
+def test_percentiles_of_too_few_samples_are_refused(q, least):
+    assert metrics.percentile(range(least), q) >= 0
+    with pytest.raises(InputError, match="says nothing") as error:
+        metrics.percentile(range(least - 1), q)
+    assert str(least) in error.value.next_step
+
+
+def test_a_percentile_over_a_nan_is_a_nan():
+    assert math.isnan(metrics.percentile([1.0, math.nan], 50))
+
+
+# -- detections ----------------------------------------------------------------------------------
+
+
+def test_iou_of_halves_and_strangers():
+    found = fidelity.iou([[0, 0, 2, 2]], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])
+    assert found[0] == pytest.approx([1.0, 1 / 3, 0.0])
+    assert fidelity.iou([], [[0, 0, 1, 1]]).shape == (0, 1)
+
+
+def detections(*rows):
+    return fidelity.Detections(
+        boxes=[r[0] for r in rows], classes=[r[1] for r in rows], scores=[r[2] for r in rows]
+    )
+
+
+A, B, FAR = (0, 0, 2, 2), (4, 4, 6, 6), (9, 9, 10, 10)
+TRUTH = [fidelity.Detections(boxes=[A, B], classes=[1, 1])]
+
+
+def test_average_precision_of_all_some_and_none():
+    perfect = [detections((A, 1, 0.9), (B, 1, 0.8))]
+    assert fidelity.mean_average_precision(perfect, TRUTH) == 1.0
+    half = [detections((A, 1, 0.9), (FAR, 1, 0.8))]
+    assert fidelity.mean_average_precision(half, TRUTH) == pytest.approx(0.5)
+    # A false box with a higher score: precision is a half at the first true one, 2/3 at the next.
+    late = [detections((FAR, 1, 0.9), (A, 1, 0.8), (B, 1, 0.7))]
+    assert fidelity.mean_average_precision(late, TRUTH) == pytest.approx(2 / 3)
+    assert fidelity.mean_average_precision([detections()], TRUTH) == 0.0
+
+
+def test_a_true_box_is_found_only_once():
+    twice = [detections((A, 1, 0.9), (A, 1, 0.8), (B, 1, 0.7))]
+    assert fidelity.mean_average_precision(twice, TRUTH) == pytest.approx(0.5 + 0.5 * 2 / 3)
+
+
+def test_truths_without_boxes_and_boxes_without_scores_are_refused():
+    with pytest.raises(InputError, match="no true box"):
+        fidelity.mean_average_precision([detections()], [detections()])
+    with pytest.raises(InputError, match="0 scores"):
+        fidelity.mean_average_precision([fidelity.Detections(boxes=[A], classes=[1])], TRUTH)
+    with pytest.raises(InputError, match="not finite"):
+        fidelity.iou([[0, 0, np.nan, 1]], [A])

@@ -1,0 +1,225 @@
+"""Comparisons of outputs that are there already: figures, verdicts and words."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness import fidelity
+from harness.errors import InputError, OptionError
+from harness.fidelity.compare import build
+from harness.fidelity.inputs import arranged, converted, laid_out
+from harness.models import ModelFile
+from harness.tensors import Outputs, Tensor
+
+QUANTIZED = {"dtype": np.dtype("int8"), "scales": (1 / 256,), "zero_points": (-128,)}
+REAL = {"dtype": np.dtype("float32")}
+
+
+def tensor(name="y", shape=(1, 4), **fields):
+    return Tensor(name=name, index=0, shape=shape, shape_signature=shape, **fields)
+
+
+def runner(*outputs, inputs=(), model_format="tflite", name="model.tflite"):
+    return SimpleNamespace(
+        inputs=tuple(inputs),
+        outputs=outputs,
+        model=ModelFile(path=Path(name), content=b"", format=model_format),
+        runtime="tflite-runtime 2.14.0",
+        kernels="reference (no delegate)",
+    )
+
+
+def report(actual, wanted, *, mine=REAL, theirs=None, kind="port", **options):
+    shape = np.shape(actual[0])
+    ours, other = tensor(shape=shape, **mine), tensor(shape=shape, **(theirs or mine))
+    return build(
+        runner(ours),
+        runner(other),
+        [[np.zeros(1)]] * len(actual),
+        [Outputs(y=np.asarray(a, ours.dtype)) for a in actual],
+        [Outputs(y=np.asarray(b, other.dtype)) for b in wanted],
+        kind=kind,
+        **options,
+    )
+
+
+def test_a_step_is_within_port_tolerance_and_two_are_not():
+    near = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 4]]], mine=QUANTIZED)
+    assert (near.passed, near.max_steps) == (True, 1.0)
+    far = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 5]]], mine=QUANTIZED)
+    assert far.verdict == "failed"
+    assert "up to 2 steps, allowed max_steps=1" in far.failures[0]
+
+
+def test_tolerances_of_the_call_count():
+    allowed = report(
+        [[[0, 1, 2, 3]]], [[[0, 1, 2, 5]]], mine=QUANTIZED, limits=fidelity.Tolerances(max_steps=2)
+    )
+    assert allowed.passed
+
+
+def test_real_outputs_are_held_to_rtol_and_atol_and_shown_in_ulps():
+    good = report([[1.0, 2.0]], [[1.0, np.nextafter(np.float32(2.0), np.float32(3.0))]])
+    assert (good.passed, good.max_ulp) == (True, 1.0)
+    bad = report([[1.0, 2.0]], [[1.0, 2.001]])
+    assert "1 of 2 values are outside" in bad.failures[0]
+
+
+def test_half_precision_has_a_tolerance_of_its_own():
+    half = {"dtype": np.dtype("float16")}
+    assert report([[1.0]], [[1.001]], mine=half).passed
+    assert not report([[1.0]], [[1.01]], mine=half).passed
+
+
+@pytest.mark.parametrize("kind", ["port", "quantization", "student"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_always_fails_even_on_both_sides(kind, bad):
+    found = report([[1.0, bad]], [[1.0, bad]], kind=kind)
+    assert found.verdict == "failed"
+    assert "NaN or infinite" in found.failures[0]
+    assert found.worst.metric == "not finite"
+
+
+def test_a_student_is_held_to_answers_and_not_to_values():
+    actual, wanted = [[[0.1, 0.9]], [[0.8, 0.2]]], [[[0.4, 0.6]], [[0.6, 0.4]]]
+    assert report(actual, wanted, kind="student").passed
+    assert not report(actual, wanted, kind="quantization").passed
+
+
+def test_top1_is_checked_for_probabilities_and_labels_only():
+    swapped = [[[0.5, 0.25, 0.25]], [[0.25, 0.5, 0.25]]]
+    other = [[[0.25, 0.5, 0.25]], [[0.25, 0.5, 0.25]]]
+    wide = fidelity.Tolerances(sqnr_db=-99, cosine=-1)
+    softmax = report(swapped, other, kind="quantization", limits=wide)
+    assert (softmax.classes, softmax.top1_agreement) == (True, 0.5)
+    assert "top-1 agreement 50.00%" in softmax.failures[0]
+    scores = report(np.multiply(swapped, 9), np.multiply(other, 9), kind="student")
+    assert (scores.classes, scores.passed) == (False, True)
+
+
+def test_accuracy_is_held_against_the_references():
+    actual = [[[1.0, 0.0]], [[1.0, 0.0]]]
+    wanted = [[[1.0, 0.0]], [[0.0, 1.0]]]
+    limits = fidelity.Tolerances(top1_agreement=0)
+    found = report(actual, wanted, kind="quantization", truth=[0, 1], limits=limits)
+    assert (found.accuracy, found.reference_accuracy) == (0.5, 1.0)
+    assert "accuracy 50.00%, the reference has 100.00%" in found.failures[-1]
+
+
+def test_a_student_may_be_right_where_its_teacher_is_wrong():
+    actual = [[[1.0, 0.0]], [[0.0, 1.0]]]
+    wanted = [[[1.0, 0.0]], [[1.0, 0.0]]]
+    assert report(actual, wanted, kind="student", truth=[0, 1]).passed
+    assert not report(actual, wanted, kind="student", truth=[0, 0]).passed
+    assert not report(actual, wanted, kind="student").passed
+
+
+def test_outputs_that_never_change_are_vacuous_and_no_pass():
+    found = report([[1.0, 2.0]] * 3, [[1.0, 2.0]] * 3)
+    assert (found.verdict, found.passed, found.equal) == ("vacuous", False, True)
+    assert "vacuous" in str(found)
+
+
+def test_the_worst_sample_is_kept():
+    found = report([[1.0], [5.0], [3.0]], [[1.0], [2.0], [3.0]])
+    assert (found.worst.sample, found.worst.value, found.worst.metric) == (1, 3.0, "abs")
+    assert found.worst.outputs["y"][0] == 5
+    assert found.worst.expected["y"][0] == 2
+    assert "worst sample: 1, 3 abs in 'y'" in str(found)
+
+
+def test_percentiles_and_means_over_samples():
+    count = 100
+    found = report([[float(i)] for i in range(count)], [[0.0]] * count)
+    assert found.percentile("abs", 95) == 94
+    assert found.mean("abs") == pytest.approx(49.5)
+    with pytest.raises(InputError, match="no metric 'p'"):
+        found.percentile("p", 95)
+    with pytest.raises(InputError, match="no output 'z'"):
+        found.mean("abs", output="z")
+
+
+def test_an_int8_output_is_measured_against_a_real_one_in_its_steps():
+    found = report([[[-128, -64]]], [[[0.0, 0.5]]], mine=QUANTIZED, theirs=REAL, kind="student")
+    assert found.max_steps == pytest.approx(64.0)
+
+
+def test_json_holds_no_infinities():
+    found = report([[[1.0, 2.0]], [[2.0, 1.0]]], [[[1.0, 2.0]], [[2.0, 1.0]]]).as_dict()
+    assert (found["passed"], found["sqnr_db"], found["max_steps"]) == (True, None, None)
+
+
+def test_outputs_are_mapped_by_name_or_by_a_function():
+    mine = [tensor("scores", (2,), **REAL), tensor("extra", (2,), **REAL)]
+    ours, theirs = runner(*mine), runner(tensor("logits", (2,), **REAL))
+    values = np.float32([1, 2])
+    actual = [Outputs(scores=values, extra=values)]
+    wanted = [Outputs(logits=values)]
+    for mapping in ({"scores": "logits"}, lambda outputs: {"scores": outputs["logits"]}):
+        found = build(ours, theirs, [[values]], actual, wanted, kind="student", mapping=mapping)
+        assert [o.name for o in found.outputs] == ["scores"]
+        assert found.equal
+    with pytest.raises(InputError, match="2 outputs, the reference 1"):
+        build(ours, theirs, [[values]], actual, wanted, kind="student")
+    with pytest.raises(InputError, match="'nope'"):
+        build(ours, theirs, [[values]], actual, wanted, kind="student", mapping={"scores": "nope"})
+
+
+def test_channels_are_moved_between_formats_only():
+    image = np.arange(24).reshape(1, 2, 3, 4)
+    assert laid_out(image, "tflite", "onnx").shape == (1, 4, 2, 3)
+    assert laid_out(laid_out(image, "tflite", "onnx"), "onnx", "tflite").tolist() == image.tolist()
+    assert laid_out(image, "tflite", "tflite") is image
+    assert laid_out(image, "tflite", "onnx", (1, 2, 3, 4)) is image
+
+
+def test_samples_are_quantized_for_one_side_and_real_for_the_other():
+    ours = runner(inputs=[tensor("x", (1, 2), **QUANTIZED)])
+    theirs = runner(inputs=[tensor("image", (1, 2), **REAL)])
+    arrays = arranged(np.float32([[0.0, 0.5]]), ours)
+    assert arrays[0].tolist() == [[-128, 0]]
+    assert converted(arrays, ours, theirs)[0].tolist() == [[0.0, 0.5]]
+    doubled = converted(arrays, ours, theirs, lambda real: np.float32(real["x"] * 2))
+    assert doubled[0].tolist() == [[0.0, 1.0]]
+
+
+def test_a_sample_that_is_not_finite_cannot_become_an_integer():
+    with pytest.raises(InputError, match="not finite"):
+        arranged(np.float32([[0.0, np.nan]]), runner(inputs=[tensor("x", (1, 2), **QUANTIZED)]))
+
+
+def test_samples_with_wrong_names_are_refused():
+    ours = runner(inputs=[tensor("x", (1, 2), **REAL)])
+    with pytest.raises(InputError, match="'z'"):
+        arranged({"z": np.float32([[1, 2]])}, ours)
+
+
+# -- tolerances ----------------------------------------------------------------------------------
+
+
+def test_tolerances_change_within_a_block_only():
+    with fidelity.tolerances({"max_steps": 3}) as inner, fidelity.tolerances({"atol": 1}):
+        assert inner.max_steps == 3
+        assert report([[[0, 3]]], [[[0, 0]]], mine=QUANTIZED).passed
+    assert not report([[[0, 3]]], [[[0, 0]]], mine=QUANTIZED).passed
+
+
+def test_an_unknown_tolerance_names_the_nearest():
+    with pytest.raises(OptionError, match="did you mean 'max_steps'"):
+        fidelity.DEFAULTS.but({"max_step": 1})
+    for wrong in ("2", None, math.nan, True):
+        with pytest.raises(OptionError, match="not a number"):
+            fidelity.DEFAULTS.but({"max_steps": wrong})
+
+
+def test_reports_stand_side_by_side_in_a_table():
+    good = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 3]]], mine=QUANTIZED)
+    bad = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 9]]], mine=QUANTIZED)
+    text = fidelity.table_text({"int8": good, "[broken]": bad})
+    assert [line.split()[:2] for line in text.splitlines()[1:]] == [
+        ["int8", "passed"],
+        ["[broken]", "failed"],
+    ]
