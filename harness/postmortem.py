@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import wire
 from harness.deaths import Deaths
-from harness.errors import EdgeError, OutOfMemory, RuntimeFailed
+from harness.errors import CacheError, EdgeError, OutOfMemory, RuntimeFailed
 from harness.facts import Finding
 from harness.running import Running
 
@@ -62,7 +62,26 @@ class PostMortem:
             except EdgeError:
                 pass  # the death is reported without a diagnosis
 
+    def _host_failed(self, doing: str, *, ended_well: bool = False) -> CacheError | None:
+        """What went wrong if it was this machine's disk: no finding about the device. The device
+        is ended then, as its file system will not recover."""
+        look = getattr(self._running.machine, "host_trouble", None)
+        trouble = look(ended_well=ended_well) if look is not None else ""
+        if not trouble:
+            return None
+        self._running.machine.stop()
+        return CacheError(
+            f"{trouble}, so {self.name} cannot be trusted {doing}; this says nothing about the "
+            "device or its programs",
+            next_step="free some space (edge-harness image gc removes unused images), or name a "
+            "folder on another disk with EDGE_HARNESS_CACHE=DIR",
+            details={"device": self.name, "doing": doing},
+        )
+
     def _death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
+        host = self._host_failed(doing)
+        if host is not None:
+            return host
         if status.get("signal"):
             self._fetch_cores()
         oom = self._running.new_oom_kills() > 0
@@ -78,6 +97,9 @@ class PostMortem:
 
     def _machine_death(self, doing: str) -> EdgeError:
         """The whole device went down."""
+        host = self._host_failed(doing)
+        if host is not None:
+            return host
         reason = self._running.wait_for_end()
         if self._running.new_oom_kills() > 0:
             return self._out_of_memory(doing, reason)

@@ -51,6 +51,7 @@ class Programs(PostMortem):
             exception; :meth:`RunResult.check` raises it.
 
         Raises:
+            CacheError: this machine's disk is full, so the device could not go on.
             InputError: there is no such program on the device.
             DeviceTimeout: it was not done in time.
         """
@@ -107,6 +108,9 @@ class Programs(PostMortem):
         code = -number if number else answer["code"]
         error: EdgeError | None = None
         diagnosis = None
+        host = self._host_failed(f"running {words!r}", ended_well=code == 0)
+        if host is not None:
+            raise host
         if code:
             if number or code > 128:
                 self._fetch_cores()

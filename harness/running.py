@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -178,7 +179,8 @@ class Running:
                 return self._start()
             except BaseException:
                 if self._lease.leave():
-                    self._lease.forget()
+                    with contextlib.suppress(EdgeError, OSError):  # the first error says more
+                        _end(self._lease)
                 raise
 
     def _start(self) -> Machine:
@@ -214,11 +216,15 @@ def _release(lease: Lease, owner: int) -> None:
     if os.getpid() != owner:  # a forked child must not end its parent's device
         return
     with lease.locked():
-        if not lease.leave():
-            return
-        try:
-            machine = lease.machine()
-            if machine is not None:
-                machine.stop()
-        finally:
-            lease.forget()
+        if lease.leave():
+            _end(lease)
+
+
+def _end(lease: Lease) -> None:
+    """End the machine, also one that was half started, and forget it; the lease is locked."""
+    try:
+        machine = lease.machine()
+        if machine is not None:
+            machine.stop()
+    finally:
+        lease.forget()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -282,7 +282,10 @@ class Session:
         self._hang_up()
         self._socket_name = self.device._warm(self._spec)
         self._generation = self.device._running.generation
-        stream = self.device._running.connect(self._socket_name, timeout_s=self.timeout_s)
+        try:
+            stream = self.device._running.connect(self._socket_name, timeout_s=self.timeout_s)
+        except OSError:
+            self._died("loading the model")
         try:
             stream.send({"op": "load", **self._request}, self.model.content)
             self._stream = stream
@@ -495,7 +498,7 @@ class Session:
         if stream is not None:
             stream.close()
 
-    def _died(self, doing: str) -> None:
+    def _died(self, doing: str) -> NoReturn:
         """Raise what ended the worker."""
         self._hang_up()
         raise self.device._worker_death(

@@ -13,9 +13,9 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,7 @@ from typing import TYPE_CHECKING, Any
 from harness.agent.inside import socket_name
 from harness.cache import cache_dir, explained, locked, remove_tree, staged
 from harness.engines import Availability, Limits, StartSpec
-from harness.engines.launch import (
-    agent_argv,
-    agent_env,
-    boot_failed,
-    process_start_time,
-    wait_until,
-)
+from harness.engines.launch import agent_argv, agent_env, boot_failed, wait_until
 from harness.engines.vm_argv import (
     Board,
     Disk,
@@ -39,9 +33,16 @@ from harness.engines.vm_argv import (
     host_acceleration,
 )
 from harness.engines.vm_boot import KERNEL_ARGUMENTS, initrd
-from harness.engines.vm_machine import VmMachine, cache_free_mib
-from harness.engines.vm_streams import PORTS, port_name, wait_for
-from harness.errors import BootFailed, CacheError, EmulatorCrashed
+from harness.engines.vm_launch import (
+    IGNORE_SHARED,
+    clear_state,
+    launch,
+    save_state,
+    wait_for_status,
+)
+from harness.engines.vm_machine import FULL_MIB, VmMachine, cache_free_mib
+from harness.engines.vm_streams import wait_for
+from harness.errors import BootFailed, CacheError, EmulatorCrashed, ImageBuildFailed
 from harness.image.board_tools import BoardTools, ensure_board_tools, installed_board_tools
 from harness.image.disk import disk_id, ensure_blank, ensure_disk, overlay
 from harness.image.kernel import FLAVOURS, Kernel, ensure_kernel
@@ -50,11 +51,12 @@ if TYPE_CHECKING:
     from harness.profile import Profile
 
 COLD_TIMEOUT_S = 240.0
-WARM_TIMEOUT_S = 60.0
 #: A supervisor that was reached once waits this long for the next client.
 LINGER_S = 10.0
 #: Saved memory and state of a board take about 300 MiB; a full disk would kill QEMU half way.
 _ENOUGH_DISK_MIB = 700
+#: Of the content of a saved board's folder.
+_SAVED_VERSION = 2
 _PROVES = frozenset(
     {
         "isa",
@@ -118,7 +120,7 @@ class VmEngine:
                 "QEMU's board emulator is not here and there is no apt-get to fetch it with",
                 "install qemu-system-arm 8.2 or newer, qemu-utils and e2fsprogs",
             )
-        acceleration = host_acceleration(core)
+        acceleration = host_acceleration(core, profile.os.arch)
         version = tools.version if tools else "to be fetched into the cache"
         return Availability(
             engine=self.name,
@@ -132,15 +134,18 @@ class VmEngine:
         return VmMachine(record)
 
     def start(self, spec: StartSpec) -> VmMachine:
-        spec_state(spec)
+        # What a start that was killed may have left running here.
+        VmMachine({"state_dir": str(spec.state_dir)}).stop()
+        clear_state(spec)
         parts = _parts(spec)
         storage = spec.state_dir / "storage.qcow2"
-        if spec.boot.keep_storage and storage.exists():
-            return self._cold(spec, parts, storage)
-        if spec.boot.clock_s is not None:
-            overlay(parts.tools, parts.blank, "raw", storage)
-            return self._cold(spec, parts, storage)
-        return self._warm(spec, parts)
+        with _full_disk_named(spec.state_dir):
+            if spec.boot.keep_storage and storage.exists():
+                return self._cold(spec, parts, storage)
+            if spec.boot.clock_s is not None:
+                overlay(parts.tools, parts.blank, "raw", storage)
+                return self._cold(spec, parts, storage)
+            return self._warm(spec, parts)
 
     # -- cold --------------------------------------------------------------------------------
 
@@ -150,9 +155,12 @@ class VmEngine:
         """Boot the kernel; returns once the agent and its warm runtimes are ready."""
         (spec.state_dir / "initrd").write_bytes(parts.initrd)
         board = self._board(spec, parts, storage)
-        machine = launch(spec, parts, replace(board, ram=ram, clock_s=spec.boot.clock_s))
+        machine = self._launch(spec, parts, replace(board, ram=ram, clock_s=spec.boot.clock_s))
         try:
-            names = [*(socket_name(warm) for warm in spec.warm), "agent.sock"]
+            # What is saved is saved with its runtimes imported; a boot in a test does not wait
+            # for them.
+            warm = [socket_name(runtime) for runtime in spec.warm] if ram is not None else []
+            names = [*warm, "agent.sock"]
             for name in names:
                 if not wait_for(
                     spec.state_dir / "run", name, alive=machine.alive, timeout_s=COLD_TIMEOUT_S
@@ -169,6 +177,15 @@ class VmEngine:
             machine.stop()
             raise
         return machine
+
+    def _launch(self, spec: StartSpec, parts: _Parts, board: Board) -> VmMachine:
+        return launch(
+            spec,
+            board,
+            environment=parts.tools.environment(),
+            layers=[key for key, _ in parts.layers],
+            network_modules=parts.kernel.network_modules,
+        )
 
     def _board(self, spec: StartSpec, parts: _Parts, storage: Path) -> Board:
         return Board(
@@ -198,20 +215,21 @@ class VmEngine:
             saved = self._saved(key, spec, parts)
             try:
                 return self._restore(spec, parts, saved)
-            except (EmulatorCrashed, BootFailed):
-                if attempt == 2:
+            except (EmulatorCrashed, BootFailed, ImageBuildFailed):
+                if attempt == 2 or cache_free_mib() < FULL_MIB:
                     raise
                 if spec.progress:
                     spec.progress(f"the saved {spec.profile.name} is broken: booting it anew")
                 with locked(f"snapshot-{key}"):
                     remove_tree(saved)
-                spec_state(spec)
+                clear_state(spec)
         raise AssertionError("unreachable")
 
     def _key(self, spec: StartSpec, parts: _Parts) -> str:
         """Everything that went into a saved board decides its name."""
         board = self._board(spec, parts, Path("storage"))
         content = [
+            _SAVED_VERSION,
             board_argv(replace(board, qemu=["qemu"])),
             parts.tools.version,
             parts.kernel.key,
@@ -245,14 +263,19 @@ class VmEngine:
         started = time.monotonic()
         with staged(final) as folder:
             own = replace(spec, state_dir=folder, limits=Limits(memory_mib=spec.limits.memory_mib))
-            spec_state(own)
+            clear_state(own)
             overlay(parts.tools, parts.blank, "raw", folder / "storage.qcow2")
-            machine = self._cold(own, parts, folder / "storage.qcow2", ram=folder / "ram")
-            try:
-                _save_state(machine, folder)
-            finally:
-                machine.stop()
-            for name in ("run", "qmp.sock", "qemu.log", "layers.json"):
+            # Read by whoever ends this device after we were killed: the board that is being
+            # saved is nobody's device.
+            (spec.state_dir / "saving").write_text(str(folder))
+            with _full_disk_named(folder):  # here, as this folder is gone after the block
+                machine = self._cold(own, parts, folder / "storage.qcow2", ram=folder / "ram")
+                try:
+                    save_state(machine)
+                finally:
+                    machine.stop()
+            (spec.state_dir / "saving").unlink()
+            for name in ("run", "qmp.sock", "qemu.pid", "qemu.log", "layers.json"):
                 remove_tree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(
                     missing_ok=True
                 )
@@ -262,13 +285,19 @@ class VmEngine:
                 "boot_s": round(time.monotonic() - started, 1),
                 "kernel": parts.kernel.version,
                 "qemu": parts.tools.version,
+                "sizes": {path.name: path.stat().st_size for path in folder.iterdir()},
             }
             (folder / "lock.json").write_text(json.dumps(content, indent=1))
 
     def _restore(self, spec: StartSpec, parts: _Parts, saved: Path) -> VmMachine:
-        for name in ("ram", "state", "initrd", "storage.qcow2"):
-            if not (saved / name).exists():
-                raise EmulatorCrashed(f"{saved / name} is missing")
+        try:
+            sizes = json.loads((saved / "lock.json").read_text())["sizes"]
+        except (OSError, ValueError, KeyError) as error:
+            raise EmulatorCrashed(f"{str(saved)!r} is damaged: {error!r}") from error
+        for name, size in sizes.items():
+            there = (saved / name).stat().st_size if (saved / name).exists() else 0
+            if there != size:  # QEMU would read what is missing of a disk as zeros
+                raise EmulatorCrashed(f"{str(saved / name)!r} has {there} bytes instead of {size}")
         storage = spec.state_dir / "storage.qcow2"
         storage.unlink(missing_ok=True)
         overlay(parts.tools, saved / "storage.qcow2", "qcow2", storage)
@@ -282,13 +311,13 @@ class VmEngine:
             ram_private=True,
             incoming=True,
         )
-        machine = launch(spec, parts, board)
+        machine = self._launch(spec, parts, board)
         try:
             machine.qmp(
-                ("migrate-set-capabilities", {"capabilities": _IGNORE_SHARED}),
+                ("migrate-set-capabilities", {"capabilities": IGNORE_SHARED}),
                 ("migrate-incoming", {"uri": f"file:{saved / 'state'}"}),
             )
-            _wait_for_status(machine, "paused")  # as it was when it was saved
+            wait_for_status(machine, "paused")  # as it was when it was saved
             machine.qmp(("cont", {}))
             machine.refresh()
             machine.limit(Limits(cpus=spec.limits.cpus))
@@ -296,21 +325,6 @@ class VmEngine:
             machine.stop()
             raise
         return machine
-
-
-_IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
-
-
-def spec_state(spec: StartSpec) -> None:
-    """A state folder without the remains of an earlier start."""
-    with explained(spec.state_dir):
-        run = spec.state_dir / "run"
-        if run.exists():
-            for stale in [*run.glob("p*"), *run.glob("core*")]:
-                stale.unlink(missing_ok=True)
-        run.mkdir(parents=True, exist_ok=True)
-        for name in ("qmp.sock", "console.log", "qemu.log", "network.pcap", "memory_mib"):
-            (spec.state_dir / name).unlink(missing_ok=True)
 
 
 def _parts(spec: StartSpec) -> _Parts:
@@ -340,88 +354,28 @@ def _parts(spec: StartSpec) -> _Parts:
             env=env,
             layers=keys,
         ),
-        accel=host_acceleration(profile.emulation.qemu_cpu).name,
+        accel=host_acceleration(profile.emulation.qemu_cpu, profile.os.arch).name,
         memory_mib=board_memory_mib(profile, spec.limits.memory_mib),
     )
 
 
-def launch(spec: StartSpec, parts: _Parts, board: Board) -> VmMachine:
-    """Start QEMU and wait until it takes commands.
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Trouble of QEMU's that comes of a full disk says so: it dies of SIGBUS, or cannot make a
+    file, and its own words seldom tell.
 
     Raises:
-        EmulatorCrashed: it ended at once; its own words are in the message.
+        CacheError: the disk is full.
     """
-    state_dir = spec.state_dir
-    (state_dir / "layers.json").write_text(json.dumps([key for key, _ in parts.layers]))
-    with open(state_dir / "qemu.log", "wb") as log:
-        process = subprocess.Popen(
-            board_argv(board),
-            cwd=state_dir,  # sockets have relative names: a path may have 107 bytes at most
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={"PATH": os.defpath, "HOME": str(state_dir), **parts.tools.environment()},
-            # Ctrl-C reaches pytest alone; the board outlives this process if others use it.
-            start_new_session=True,
-        )
-    process.returncode = 0  # reaped by VmMachine, which other processes make from the record
-    machine = VmMachine(
-        {
-            "engine": "vm",
-            "state_dir": str(state_dir),
-            "pid": process.pid,
-            "started": process_start_time(process.pid),
-            "hostname": spec.profile.name,
-            "arch": spec.profile.os.arch,
-            "usable_mib": spec.limits.memory_mib or spec.profile.memory.usable_mib,
-            "network_modules": list(parts.kernel.network_modules),
-        }
-    )
-    deadline = time.monotonic() + WARM_TIMEOUT_S
-    sockets = [state_dir / "qmp.sock", state_dir / "run" / port_name(PORTS)]
-    while not all(path.exists() for path in sockets):
-        if not machine.alive() or time.monotonic() > deadline:
-            machine.stop()
-            raise EmulatorCrashed(
-                f"QEMU did not start {spec.profile.name}: {machine.end_reason()}\n{machine.log()}",
-                next_step="run 'edge-harness doctor'",
-            )
-        time.sleep(0.005)
-    return machine
-
-
-def _save_state(machine: VmMachine, folder: Path) -> None:
-    """Save everything but the memory, which already is a file."""
-    machine.qmp(
-        ("stop", {}),
-        ("migrate-set-capabilities", {"capabilities": _IGNORE_SHARED}),
-        ("migrate", {"uri": f"file:{folder / 'state'}"}),
-    )
-    deadline = time.monotonic() + WARM_TIMEOUT_S
-    while True:
-        answer = machine.qmp(("query-migrate", {}))
-        if answer.get("status") == "completed":
-            break
-        if answer.get("status") == "failed" or time.monotonic() > deadline:
-            raise EmulatorCrashed(
-                f"the board's state could not be saved: {answer.get('error-desc', answer)}",
-                next_step="free some space, then run the same command again",
-            )
-        time.sleep(0.02)
-    machine.qmp(("quit", {}))
-    deadline = time.monotonic() + WARM_TIMEOUT_S
-    while machine.alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _wait_for_status(machine: VmMachine, wanted: str) -> None:
-    deadline = time.monotonic() + WARM_TIMEOUT_S
-    while True:
-        if not machine.alive():
-            raise EmulatorCrashed(f"QEMU could not restore the board: {machine.end_reason()}")
-        status = machine.qmp(("query-status", {}))["status"]
-        if status == wanted:
-            return
-        if time.monotonic() > deadline:
-            raise EmulatorCrashed(f"the restored board stayed {status!r}")
-        time.sleep(0.01)
+    try:
+        with explained(folder):
+            yield
+    except (EmulatorCrashed, BootFailed, ImageBuildFailed) as error:
+        free = cache_free_mib()
+        if free >= FULL_MIB:
+            raise
+        raise CacheError(
+            f"no space left for {str(folder)!r} ({free} MiB are free): {error.message}",
+            next_step="free some space (edge-harness image gc removes unused images), or name a "
+            "folder on another disk with EDGE_HARNESS_CACHE=DIR",
+        ) from error

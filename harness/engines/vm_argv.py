@@ -39,13 +39,14 @@ class Acceleration:
 
 
 def acceleration(
-    qemu_cpu: str, *, system: str, machine: str, cpuinfo: str, kvm: bool
+    qemu_cpu: str, *, arch: str, system: str, machine: str, cpuinfo: str, kvm: bool
 ) -> Acceleration:
     """KVM where the host's own core is the board's; emulation everywhere else, because a
     processor that runs guest code directly cannot be kept from its own instructions.
 
     Args:
         qemu_cpu: the pinned core.
+        arch: Debian architecture of the board's system.
         system: ``platform.system()``.
         machine: ``platform.machine()``.
         cpuinfo: text of /proc/cpuinfo.
@@ -57,6 +58,9 @@ def acceleration(
         )
     if machine != "aarch64" or system != "Linux":
         return Acceleration(name="tcg", why="emulated")
+    if arch != "arm64":
+        # Linux's KVM on 64-bit hosts runs 32-bit systems, but qemu-system-arm has no KVM there.
+        return Acceleration(name="tcg", why=f"emulated; no KVM for {arch}")
     if not kvm:
         return Acceleration(name="tcg", why="emulated; no access to /dev/kvm")
     parts = {int(part, 16) for part in re.findall(r"^CPU part\s*: (0x\w+)", cpuinfo, re.M)}
@@ -70,7 +74,7 @@ def acceleration(
     )
 
 
-def host_acceleration(qemu_cpu: str) -> Acceleration:
+def host_acceleration(qemu_cpu: str, arch: str) -> Acceleration:
     """:func:`acceleration` on this machine."""
     import os
 
@@ -80,6 +84,7 @@ def host_acceleration(qemu_cpu: str) -> Acceleration:
         cpuinfo = ""
     return acceleration(
         qemu_cpu,
+        arch=arch,
         system=platform.system(),
         machine=platform.machine(),
         cpuinfo=cpuinfo,
@@ -183,7 +188,9 @@ def board_argv(board: Board) -> list[str]:
     """QEMU's command line for ``board``."""
     import json
 
-    machine = "virt,memory-backend=ram,gic-version=2"
+    # KVM offers the interrupt controller that the host has, and servers have no version 2.
+    gic = "host" if board.accel == "kvm" else "2"
+    machine = f"virt,memory-backend=ram,gic-version={gic}"
     if board.arch == "armhf":
         # A kernel without LPAE reaches nothing above 4 GiB, PCI included.
         machine += ",highmem=off"
@@ -198,7 +205,7 @@ def board_argv(board: Board) -> list[str]:
     cpu = "host" if board.accel == "kvm" else board.qemu_cpu
     accel = "tcg,thread=multi,tb-size=192" if board.accel == "tcg" else board.accel
     argv = [*board.qemu, "-name", board.name, "-nodefaults", "-no-user-config"]
-    argv += ["-display", "none", "-no-reboot"]
+    argv += ["-display", "none", "-no-reboot", "-pidfile", "qemu.pid"]
     argv += ["-machine", machine, "-accel", accel, "-cpu", cpu, "-smp", str(board.cores)]
     argv += ["-m", f"{board.memory_mib}M", "-object", memory]
     argv += ["-kernel", str(board.kernel), "-initrd", str(board.initrd), "-append", board.append]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import wire
-from harness.cache import cache_dir
+from harness.cache import cache_dir, remove_tree
 from harness.engines import Limits
 from harness.engines.launch import process_start_time, wait_until
 from harness.engines.vm_argv import Disk, disk_nodes, scsi_disk
@@ -28,6 +29,12 @@ _OOM = re.compile(
     r"(?:Out of memory|Memory cgroup out of memory)[^\n]*: Killed process \d+ \(([^)]*)\) "
     r"total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB"
 )
+#: Of the board's own, on its console: the kernel's, and those of ``vm_boot``.
+_LAST_WORDS = re.compile(r"Kernel panic|^edge: (?:boot failed|the agent ended)")
+
+
+#: With less free than this, whatever QEMU could not do, it could not do for want of space.
+FULL_MIB = 16
 
 
 class VmMachine:
@@ -108,7 +115,7 @@ class VmMachine:
         if self.alive():
             return ""
         for line in reversed(self._read("console.log").splitlines()):
-            if "Kernel panic" in line or line.startswith("edge: "):
+            if _LAST_WORDS.search(line):
                 return line.strip()
         if self._status is None or self._status == 0:
             return "the board switched itself off"
@@ -141,9 +148,50 @@ class VmMachine:
             events["peak_mib"] = sum(map(int, kill.groups()[1:])) // 1024
         return events
 
+    def host_trouble(self, *, ended_well: bool) -> str:
+        """How this machine, not the board, is to blame for what just happened; "" if it is not:
+        its disk is full, or the board's storage could not be written.
+
+        A program may end well and not know that what it wrote is lost: sync(2) tells nothing.
+        """
+        full = cache_free_mib() < FULL_MIB
+        if ended_well and not full:
+            return ""  # spares asking QEMU after each program
+        lost = self._lost_writes()
+        if full and (lost or not ended_well):
+            return f"the disk of {str(cache_dir())!r} is full"
+        return f"{lost} writes to the board's storage failed on this machine" if lost else ""
+
+    def _lost_writes(self) -> int:
+        if (self.state_dir / "faults").exists() or not self.alive():
+            return 0  # a test asked for them
+        try:
+            disks = self.qmp(("query-blockstats", {}), timeout_s=5)
+        except EmulatorCrashed:
+            return 0
+        return sum(disk["stats"]["failed_wr_operations"] for disk in disks)
+
+    def ended_in_order(self) -> bool:
+        """Whether QEMU, started by this process, has ended with status 0."""
+        return not self.alive() and self._status == 0
+
     def stop(self) -> None:
-        """Pull the plug: nothing on a throw-away board is worth an orderly end."""
-        if self._pid and self.alive():
+        """Pull the plug: nothing on a throw-away board is worth an orderly end.
+
+        Also where the record has no process yet, because its starter was killed half way.
+        """
+        saving = self._read("saving")
+        if saving:
+            VmMachine({"state_dir": saving}).stop()
+            remove_tree(Path(saving))
+            (self.state_dir / "saving").unlink(missing_ok=True)
+        if not self._pid:
+            pid = _locker(self.state_dir / "qemu.pid")
+            if pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                wait_until(lambda: not _locker(self.state_dir / "qemu.pid"), deadline_s=5.0)
+        elif self.alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, signal.SIGKILL)
             wait_until(lambda: not self.alive(), deadline_s=5.0)
@@ -197,6 +245,7 @@ class VmMachine:
 
     def fail_io(self, *, read: bool, write: bool, once: bool) -> None:
         """Let the storage answer with I/O errors (QEMU's blkdebug) from now on."""
+        (self.state_dir / "faults").touch()  # from here on, failing writes are the test's
         rules = [
             {"event": event, "errno": 5, "once": once, "immediately": True, "iotype": kind}
             for event, kind, on in (("none", "read", read), ("none", "write", write))
@@ -252,6 +301,25 @@ class VmMachine:
     def _has_object(self, name: str) -> bool:
         listed = self.qmp(("qom-list", {"path": "/objects"}))
         return any(item["name"] == name for item in listed)
+
+
+def _locker(pid_file: Path) -> int:
+    """The QEMU that wrote ``pid_file``; 0 if it does not run any more.
+
+    It holds a lock on the file for as long as it runs (util/oslib-posix.c, qemu_write_pidfile),
+    so a later process of the same number is not taken for it.
+    """
+    try:
+        with open(pid_file, "r+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                # Locked before it is written, by a moment.
+                wait_until(lambda: pid_file.read_text().strip().isdigit(), deadline_s=1.0)
+                return int(file.read())
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 def cache_free_mib() -> int:

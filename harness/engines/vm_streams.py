@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.agent.ports import ACCEPT, CHUNK, CLOSE, DATA, FRAME, OPEN, REFUSE, WAIT
 from harness.engines.launch import connect_unix
+from harness.errors import InputError
 
 #: virtio-serial has 31 ports at most, and the first is kept for a console.
 PORTS = 30
@@ -26,6 +27,17 @@ PORTS = 30
 def port_name(number: int) -> str:
     """Name of the port's socket in the device's run folder."""
     return f"p{number:02d}"
+
+
+#: Content of a port's lock file: free, and held. Written in place, so that a full disk does not
+#: matter.
+_FREE, _HELD = b"-", b"x"
+
+
+def make_locks(run_dir: Path) -> None:
+    """The lock file of every port; made with the board."""
+    for number in range(1, PORTS + 1):
+        (run_dir / f"{port_name(number)}.lock").write_bytes(_FREE)
 
 
 class _Port:
@@ -40,14 +52,14 @@ class _Port:
         while True:
             for number in range(1, PORTS + 1):
                 name = port_name(number)
-                lock = os.open(run_dir / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+                lock = os.open(run_dir / f"{name}.lock", os.O_RDWR | os.O_CLOEXEC)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     # Still marked: its last holder was killed, and what it left unsaid may
                     # still be under way.
-                    if os.read(lock, 1):
+                    if os.read(lock, 1) == _HELD:
                         raise BlockingIOError
-                    os.pwrite(lock, b"x", 0)
+                    os.pwrite(lock, _HELD, 0)
                 except BlockingIOError:
                     os.close(lock)
                     continue
@@ -58,15 +70,16 @@ class _Port:
                     os.close(lock)
                     raise
             if time.monotonic() > deadline:
-                raise ConnectionRefusedError(
-                    f"all {PORTS} streams into the board are in use: close sessions"
+                raise InputError(
+                    f"all {PORTS} streams into the board are in use",
+                    next_step="close sessions that are done with, or wait for programs to end",
                 )
             time.sleep(0.02)
 
     def release(self, *, clean: bool) -> None:
         self.sock.close()
         if clean:
-            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, _FREE, 0)
         os.close(self._lock)
 
 
@@ -116,6 +129,7 @@ def open_stream(run_dir: Path, name: str, *, timeout_s: float) -> socket.socket:
 
     Raises:
         OSError: nobody listens there, or the board is gone.
+        InputError: as many streams as there can be are in use.
     """
     port = _Port(run_dir, timeout_s)
     text = name.encode()

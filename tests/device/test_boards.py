@@ -1,6 +1,8 @@
 """The ``vm`` engine: what only a whole machine with its own kernel can show."""
 
 import datetime
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -183,15 +185,22 @@ def test_restored_boards_differ(open_on):
         assert one.run(["date", "+%Y"]).stdout.strip() == year
 
 
-def test_a_broken_snapshot_is_made_anew(tmp_path, open_on):
+@pytest.mark.parametrize("damaged", ["state", "storage.qcow2"])
+def test_a_broken_snapshot_is_made_anew(open_on, damaged):
     import harness.cache
 
     with open_on("rpi3b", "vm"):
         pass
-    for state in (harness.cache.cache_dir() / "snapshots").glob("rpi3b-*/state"):
-        state.write_bytes(b"garbage" * 1000)
+    saved = list((harness.cache.cache_dir() / "snapshots").glob("rpi3b-*"))
+    for folder in saved:
+        if damaged == "state":
+            (folder / "state").write_bytes(b"garbage" * 1000)
+        else:  # QEMU itself reads what is missing as zeros, and would not complain
+            os.truncate(folder / "storage.qcow2", 1 << 17)
+        (folder / "mark").touch()
     with open_on("rpi3b", "vm") as device:
         assert device.run(["true"]).returncode == 0
+    assert [folder for folder in saved if not (folder / "mark").exists()]
 
 
 def test_a_board_with_16_kib_pages(open_on):
@@ -208,9 +217,6 @@ def test_the_same_program_runs_on_4_kib_pages(board):
 
 
 def test_a_killed_board_comes_back(fresh):
-    import os
-    import signal
-
     os.kill(fresh._running.machine.record()["pid"], signal.SIGKILL)
     assert fresh._running.wait_for_end()
     assert fresh.run(["true"]).returncode == 0

@@ -2,7 +2,11 @@
 
 import io
 import shlex
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,22 +80,84 @@ def test_a_board_without_clock_starts_in_1970():
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "cpuinfo", "kvm", "expected"),
+    ("arch", "system", "machine", "cpuinfo", "kvm", "expected", "why"),
     [
-        ("Linux", "x86_64", "", True, "tcg"),
-        ("Linux", "aarch64", A72, True, "kvm"),
-        ("Linux", "aarch64", A72, False, "tcg"),
-        ("Linux", "aarch64", A72.replace("d08", "d0b"), True, "tcg"),
-        ("Linux", "aarch64", A72 + A72.replace("d08", "d03"), True, "tcg"),
-        ("Darwin", "arm64", "", False, "tcg"),
+        ("arm64", "Linux", "x86_64", "", True, "tcg", "emulated"),
+        ("arm64", "Linux", "aarch64", A72, True, "kvm", "KVM on this machine's own cortex-a72"),
+        ("arm64", "Linux", "aarch64", A72, False, "tcg", "no access to /dev/kvm"),
+        ("armhf", "Linux", "aarch64", A72, True, "tcg", "no KVM for armhf"),
+        ("arm64", "Linux", "aarch64", A72.replace("d08", "d0b"), True, "tcg", "cortex-a76 is no"),
+        ("arm64", "Linux", "aarch64", A72 + A72.replace("d08", "d03"), True, "tcg", "a53, cortex"),
+        ("arm64", "Darwin", "arm64", "", False, "tcg", "no hvf: Apple's processor"),
     ],
 )
 def test_the_hosts_processor_helps_only_if_it_is_the_boards(
-    system, machine, cpuinfo, kvm, expected
+    arch, system, machine, cpuinfo, kvm, expected, why
 ):
-    chosen = acceleration("cortex-a72", system=system, machine=machine, cpuinfo=cpuinfo, kvm=kvm)
+    chosen = acceleration(
+        "cortex-a72", arch=arch, system=system, machine=machine, cpuinfo=cpuinfo, kvm=kvm
+    )
     assert chosen.name == expected
-    assert chosen.why
+    assert why in chosen.why
+
+
+def test_kvm_takes_the_hosts_own_core_and_interrupt_controller():
+    emulated, native = (board_argv(board(accel=accel)) for accel in ("tcg", "kvm"))
+    changed = [(a, b) for a, b in zip(emulated, native, strict=True) if a != b]
+    assert changed == [
+        ("virt,memory-backend=ram,gic-version=2", "virt,memory-backend=ram,gic-version=host"),
+        ("tcg,thread=multi,tb-size=192", "kvm"),
+        ("cortex-a72", "host"),
+    ]
+
+
+HOLD = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write(f"{os.getpid()}\\n")
+file.flush()
+time.sleep(60)
+"""
+
+
+def test_an_emulator_whose_starter_was_killed_is_ended_by_its_pid_file(tmp_path):
+    saving = tmp_path / "saving-folder"
+    saving.mkdir()
+    (tmp_path / "saving").write_text(str(saving))
+    holders = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder / "qemu.pid")], start_new_session=True
+        )
+        for folder in (tmp_path, saving)
+    ]
+    deadline = time.monotonic() + 30
+    while not all(f.exists() and f.read_text() for f in tmp_path.rglob("qemu.pid")) or (
+        len(list(tmp_path.rglob("qemu.pid"))) < 2
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    VmMachine({"engine": "vm", "state_dir": str(tmp_path)}).stop()
+    assert [holder.wait(10) for holder in holders] == [-signal.SIGKILL] * 2
+    assert not saving.exists()
+
+
+def test_a_pid_file_that_nobody_locks_is_of_the_past(tmp_path):
+    sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    (tmp_path / "qemu.pid").write_text(f"{sleeper.pid}\n")
+    VmMachine({"engine": "vm", "state_dir": str(tmp_path)}).stop()
+    assert sleeper.poll() is None
+    sleeper.kill()
+    sleeper.wait()
+
+
+def test_why_a_restored_board_ended_is_not_that_it_was_restored(tmp_path):
+    (tmp_path / "console.log").write_text("edge: restored\n")
+    machine = VmMachine({"engine": "vm", "state_dir": str(tmp_path)})
+    machine._status = -signal.SIGKILL
+    assert machine.end_reason() == "QEMU was ended by SIGKILL"
+    (tmp_path / "console.log").write_text("edge: restored\nedge: boot failed: no overlay\n")
+    assert machine.end_reason() == "edge: boot failed: no overlay"
 
 
 def test_memory_follows_the_profile():
