@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.pytest_support import RUNNING as _RUNNING
 from harness.pytest_support import options as _options
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "edge_fidelity(max_steps=..., sqnr_db=..., ...): tolerances of harness.fidelity in a test",
     )
+    if config.option.edge_update_goldens:
+        from harness.pytest_support.goldens import Written
+
+        config.pluginmanager.register(Written(), "edge-harness-goldens")
     settings = _options.settings_of(config)
     if settings.devices:
         from harness.pytest_support.fidelity import Fidelity
@@ -93,6 +98,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     from harness.pytest_support.summary import header
 
     return header(pool)
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    token = _RUNNING.set(item)
+    yield
+    _RUNNING.reset(token)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -188,3 +200,11 @@ def fresh_device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[
 def device_profile(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Profile:
     """The profile of the device that this test runs on; starts nothing."""
     return pytestconfig.stash[_POOL].profile(_edge_wanted)
+
+
+@pytest.fixture
+def golden() -> Any:
+    """``golden.assert_golden(outputs)``: the module ``harness.golden``, for the running test."""
+    from harness import golden
+
+    return golden

@@ -5,9 +5,9 @@ def test_properties(device):
         print(properties.check_all(session, reference="model.tflite"))
 """
 
+from harness.difference import Tolerance
 from harness.properties.against import equal_to, invariant, monotone
 from harness.properties.all import Outcome, Results, check_all
-from harness.properties.difference import Tolerance
 from harness.properties.engine import Hunt, PropertyFailed
 from harness.properties.limits import memory_flat, refuses_illegal
 from harness.properties.members import (

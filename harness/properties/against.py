@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.difference import FLOAT_ATOL, FLOAT_RTOL, Tolerance, distance, real
 from harness.errors import DeviceFailed, InputError
-from harness.properties.difference import FLOAT_ATOL, FLOAT_RTOL, Tolerance, distance, real
 from harness.properties.engine import Hunt, Verdict, answers, hunt
 from harness.properties.members import dead, of_options, pairwise
 from harness.properties.smallest import Inputs

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.difference import Tolerance, distance
 from harness.errors import DeviceFailed, MissingCapability
-from harness.properties.difference import Tolerance, distance
 from harness.properties.engine import Drawing, Hunt, Verdict, answers, hunt
 from harness.properties.smallest import Inputs
 from harness.tensors import Array, Outputs

@@ -73,6 +73,13 @@ def add(parser: pytest.Parser) -> None:
         "repeated, one for each format",
     )
     group.addoption(
+        "--edge-update-goldens",
+        dest="edge_update_goldens",
+        action="store_true",
+        default=False,
+        help="write the golden outputs that assert_golden compares with, instead of failing",
+    )
+    group.addoption(
         "--edge-memory-mib",
         dest="edge_memory_mib",
         type=_mebibytes,
