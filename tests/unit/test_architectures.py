@@ -14,6 +14,8 @@ import pytest
 
 from fixtures.architectures import PRECISIONS, build
 from fixtures.architectures.facts import facts
+from fixtures.architectures.graph import Graph
+from fixtures.architectures.lower import lower
 from harness.tflite_file import verify
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,9 @@ PUBLISHED = [
     ("resnet50_v1.5", 4089, 25.6),
     # github.com/NXP/eiq-model-zoo, resnet: 6977 million operations
     ("resnet50_v2", 3488, 25.6),
+    # github.com/pytorch/vision, Inception_V3_Weights; parameters without the auxiliary classifier,
+    # keras.io/api/applications
+    ("inception_v3", 5713, 23.85),
     # github.com/D-X-Y/NAS-Bench-201: the largest network there
     (
         (
@@ -160,6 +165,20 @@ def test_quantized_networks_answer_as_their_float_one_does() -> None:
         answers = outputs(build("mobilenet_v1_0.25_128", precision), 6)
         for row, expected in zip(answers, exact, strict=True):
             assert np.corrcoef(row, expected)[0, 1] > least
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_branches_that_are_joined_share_their_scale(precision: str) -> None:
+    """The int8 kernel of CONCATENATION refuses others; pools keep that of their input."""
+    graph = Graph("joined")
+    x = graph.conv2d(graph.input(16), 4, 3, activation="RELU6")
+    wide = graph.conv2d(x, 4, gain=4.0)
+    joined = graph.concatenate([wide, graph.average_pool(x, 3), graph.max_pool(x, 3)])
+    pooled = graph.flatten(graph.global_average_pool(joined))
+    graph.output(graph.softmax(graph.fully_connected(pooled, 5)))
+    content = lower(graph, precision)
+    verify(content)
+    assert len({row.tobytes() for row in outputs(content, 6)}) > 1
 
 
 def test_the_same_name_gives_the_same_bytes_in_another_process() -> None:

@@ -101,6 +101,7 @@ def test_all_boards_of_the_table_have_a_profile() -> None:
         ("EfficientNet-lite4", "efficientnet_lite4"),
         ("resnet50_v1", "resnet50_v1.5"),
         ("resnet50", "resnet50_v1.5"),
+        ("inception_v3_quant", "inception_v3"),
         (f"nasbench201_{CELL}", f"nasbench201:{CELL}"),
     ],
 )
