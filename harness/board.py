@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness import wire
 from harness.engines import Boot
-from harness.errors import MissingCapability, OptionError
+from harness.errors import InputError, MissingCapability, OptionError
 
 if TYPE_CHECKING:
     from harness.engines.vm_machine import VmMachine
@@ -54,23 +54,47 @@ class BoardControls:
 
     def power_cut(
         self, *, while_running: Sequence[str] | None = None, after_s: float = 0.0
-    ) -> None:
+    ) -> bool:
         """Cut the power: what was not synced to the storage is gone. :meth:`boot` follows.
 
         Args:
             while_running: a program to start first, in whose middle the power goes.
             after_s: how long after its start, in seconds of wall time.
+
+        Returns:
+            Whether the power went while the program ran; False if it had ended before, or none
+            was given.
+
+        Raises:
+            InputError: there is no such program on the device.
         """
         self.require("power_loss")
         board = self._board
         if while_running is not None:
+            started = time.monotonic()
             stream = self._running.connect("agent", timeout_s=30)
             header = {"op": "exec", "argv": list(while_running), "timeout_s": None}
             stream.send(cast("wire.Header", header))
-            time.sleep(after_s)
-            board.stop()
-            stream.close()
+            ended = False
+            try:
+                stream.sock.settimeout(max(after_s, 0.001))
+                answer, _ = stream.receive()  # only if it ends before its time
+                if not answer["ok"]:
+                    raise InputError(
+                        f"{while_running[0]!r} cannot be started on the device: {answer['error']}",
+                        next_step="name a program of the device's image",
+                    )
+                ended = True
+                time.sleep(max(0.0, started + after_s - time.monotonic()))
+            except TimeoutError:
+                pass
+            finally:
+                board.stop()
+                stream.close()
+                self._running.switch_off()
+            return not ended
         self._running.switch_off()
+        return False
 
     def boot(self, *, clock: Moment | None = None) -> None:
         """Switch the board on again, with the storage it had; its kernel starts anew.

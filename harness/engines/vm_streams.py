@@ -52,7 +52,7 @@ class _Port:
         while True:
             for number in range(1, PORTS + 1):
                 name = port_name(number)
-                lock = os.open(run_dir / f"{name}.lock", os.O_RDWR | os.O_CLOEXEC)
+                lock = os.open(run_dir / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     # Still marked: its last holder was killed, and what it left unsaid may

@@ -15,12 +15,16 @@ from collections.abc import Iterator
 
 from harness import wire
 from harness.engines.vm_machine import VmMachine
+from harness.errors import EdgeError
 
 
 def main() -> None:
     """Connect this terminal to a shell on the board until the shell ends."""
     machine = VmMachine(json.loads(sys.argv[1]))
-    sock = machine.connect("agent", timeout_s=30)
+    try:
+        sock = machine.connect("agent", timeout_s=30)
+    except (OSError, EdgeError) as error:
+        sys.exit(f"edge-harness: no terminal on the board, it may have ended just now: {error}")
     sock.settimeout(60)
     size = shutil.get_terminal_size()
     stream = wire.Stream(sock)

@@ -12,7 +12,7 @@ import pytest
 
 from harness.device import open_device
 from harness.engines import Limits
-from harness.errors import MissingCapability, OutOfMemory, ProcessDied
+from harness.errors import InputError, MissingCapability, OutOfMemory, ProcessDied
 from harness.profile import default_registry
 
 MAP_SECOND_PAGE = """
@@ -98,12 +98,20 @@ def test_power_goes_while_a_program_runs(fresh, models):
     with fresh.load(models / "digits_int8.tflite") as session:
         zeros = np.zeros(session.inputs[0].shape, session.inputs[0].dtype)
         first = session.run(zeros)
-        fresh.power_cut(while_running=["sh", "-c", "echo x >/data/x; sync; sleep 60"], after_s=2)
+        write = ["sh", "-c", "echo x >/data/x; sync; sleep 60"]
+        assert fresh.power_cut(while_running=write, after_s=2)
         fresh.boot()
         assert output(fresh, "cat /data/x") == "x\n"
         again = session.run(zeros)
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
+
+
+def test_power_that_goes_after_the_program_ended_or_never_began_is_told(fresh):
+    assert not fresh.power_cut(while_running=["true"], after_s=3)
+    fresh.boot()
+    with pytest.raises(InputError, match="'/no/such' cannot be started"):
+        fresh.power_cut(while_running=["/no/such"], after_s=3)
 
 
 def test_storage_full_read_only_and_failing(fresh):
