@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class Evidence:
     zero_point: int
     channel_axis: int
 
-    @property
+    @cached_property
     def unit(self) -> float:
         """What errors are counted in: a step, or the greatest value of the reference."""
         if self.step:
@@ -42,7 +43,7 @@ class Evidence:
         finite = self.wanted[np.isfinite(self.wanted)]
         return float(np.max(np.abs(finite), initial=0.0)) or 1.0
 
-    @property
+    @cached_property
     def error(self) -> Reals:
         """Signed, in :attr:`unit`."""
         with np.errstate(invalid="ignore"):
@@ -199,22 +200,24 @@ def _scaled(evidence: Evidence, limits: Tolerances) -> str:
     values = evidence.wanted / evidence.unit
     gain, doubt = gain_of(evidence.error, values)
     least = limits.layer_gain if evidence.step else limits.layer_rtol
-    if abs(gain) <= least or abs(gain) <= _SIGNIFICANT * doubt:
-        return ""
     rows, columns = evidence.by_channel(evidence.error), evidence.by_channel(values)
     gains = [gain_of(e, v) for e, v in zip(rows, columns, strict=True)]
-    known = [g for g, d in gains if abs(g) > _SIGNIFICANT * d]
+    known = [g for g, d in gains if abs(g) > _SIGNIFICANT * d and abs(g) > least]
+    # Channels whose factors differ among themselves, whatever they come to together.
     if len(known) > 2 and float(np.std(known)) > max(0.5 * abs(gain), 2 * least):
         return (
             f"each channel is off by a factor of its own ({1 + min(known):.3f} to "
             f"{1 + max(known):.3f}): per-tensor against per-channel scales"
         )
+    if abs(gain) <= least or abs(gain) <= _SIGNIFICANT * doubt:
+        return ""
     return f"values are off by a factor of {1 + gain:.4f}: a scale"
 
 
 def _shifted(evidence: Evidence, limits: Tolerances) -> str:
     mean, spread = float(evidence.error.mean()), float(evidence.error.std())
-    if evidence.step and abs(mean) > limits.layer_offset_steps and spread < abs(mean):
+    # All of them: where half of the values are off by one it is the rounding.
+    if evidence.step and abs(mean) > limits.layer_offset_steps and spread < 0.3 * abs(mean):
         return f"all values are shifted by {mean:+.2f} steps: a zero point or bias"
     return ""
 

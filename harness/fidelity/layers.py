@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +195,7 @@ class _Comparison:
     """Whether both models compute in integers, or both in reals."""
     other_file: bool
     """Whether the reference is another file, whose parameters may differ."""
+    _equal: dict[str, bool] = field(default_factory=dict)
 
     def wanted(self, name: str) -> tuple[Array, Tensor]:
         """The reference's value of our tensor ``name``, in our layout."""
@@ -210,6 +211,20 @@ class _Comparison:
         ):
             value = value.reshape(self.walked.values[name].shape)
         return value, self.expected.tensors[other]
+
+    def equal(self, name: str) -> bool:
+        """Whether both sides hold the same integers or reals; most layers do, and then nothing
+        more has to be worked out."""
+        if name not in self._equal:
+            value, theirs = self.wanted(name)
+            mine, ours = self.walked.values[name], self.walked.tensors[name]
+            self._equal[name] = (
+                (ours.scales, ours.zero_points) == (theirs.scales, theirs.zero_points)
+                and value.dtype == mine.dtype
+                and np.array_equal(value, mine)
+                and bool(np.all(np.isfinite(mine)))
+            )
+        return self._equal[name]
 
     def evidence(self, name: str, actual: Array) -> Evidence | None:
         """``actual`` as our tensor ``name``, beside the reference; None where shapes differ."""
@@ -241,8 +256,11 @@ class _Comparison:
         differing = {
             name
             for name in self.counterparts
-            if (found := self.evidence(name, self.walked.values[name])) is None
-            or bool(np.any(found.error != 0))
+            if not self.equal(name)
+            and (
+                (found := self.evidence(name, self.walked.values[name])) is None
+                or bool(np.any(found.error != 0))
+            )
         }
         nodes = [
             node
@@ -292,6 +310,11 @@ class _Comparison:
         for position, node in enumerate(self.mine.nodes):
             if node.output not in self.counterparts:
                 continue
+            if self.equal(node.output):
+                clean.add(node.output)
+                given = all(s in clean or s not in self.walked.values for s in node.inputs)
+                rows.append(self._equal_row(position, node, 0.0 if given else None))
+                continue
             total = self.evidence(node.output, self.walked.values[node.output])
             if total is None:
                 continue
@@ -304,6 +327,23 @@ class _Comparison:
                 own = total
             rows.append(self._row(position, node, total, own, their_nodes))
         return tuple(rows)
+
+    def _equal_row(self, position: int, node: Node, introduced: float | None) -> Layer:
+        tensor = self.walked.tensors[node.output]
+        return Layer(
+            position=position,
+            op=node.op,
+            name=node.output,
+            reference_name=self.counterparts[node.output],
+            dtype=tensor.dtype.name,
+            in_steps=tensor.dtype.kind in "iub",
+            error=0.0,
+            introduced=introduced,
+            mean=0.0,
+            sqnr_db=np.inf,
+            over=False,
+            cause="",
+        )
 
     def _row(
         self,

@@ -179,3 +179,62 @@ def test_the_report_is_a_table_a_picture_and_json(board, models, image, planted_
     assert report.as_dict()["first"] == 1
     assert report.plot(tmp_path / "layers.svg").read_text().startswith("<?xml")
     assert report.plot(tmp_path / "layers.png").read_bytes()[:4] == b"\x89PNG"
+
+
+# -- across runtimes -----------------------------------------------------------------------------
+
+
+def test_a_tflite_model_walks_beside_its_twin_in_onnx(board, models, golden, tmp_path):
+    from tests.onnx_twin import twin
+
+    path = tmp_path / "twin.onnx"
+    path.write_bytes(twin(models / "digits_float.tflite"))
+    image = golden("digits_float")["inputs"][:1]
+    with board.load(models / "digits_float.tflite") as session, board.load(path) as other:
+        compared = fidelity.compare(session, other, [image], kind="student")
+        report = fidelity.layers(session, other, image)
+        assert compared.max_abs < 1e-6
+        assert report.passed, str(report)
+        assert len(report.layers) == 8
+        assert report.unmatched == ()
+        back = fidelity.layers(other, session, np.moveaxis(image, -1, 1))
+    assert back.passed, str(back)
+    assert len(back.layers) == 8
+
+
+def test_a_defect_is_found_beside_the_twin_in_the_other_format(
+    board, models, golden, tmp_path, planted_in
+):
+    from tests.onnx_twin import twin
+
+    sound = tmp_path / "twin.onnx"
+    sound.write_bytes(twin(models / "digits_float.tflite"))
+    bad = planted.onnx_constant(sound.read_bytes(), "w2", lambda w: w * 1.01)
+    image = np.moveaxis(golden("digits_float")["inputs"][:1], -1, 1)
+    with board.load(planted_in(bad, ".onnx")) as session:
+        report = fidelity.layers(session, models / "digits_float.tflite", image)
+    assert report.first.name == "sequential/conv2d_1/Relu6"
+    assert "values are off by a factor of 1.0" in report.first.cause
+
+
+def test_two_runtimes_of_one_format_walk_side_by_side(board, models, image):
+    path = models / "digits_int8.tflite"
+    with board.load(path, runtime="litert") as litert, board.load(path) as tflite:
+        report = fidelity.layers(litert, tflite, image)
+    assert report.passed, str(report)
+    assert "ai-edge-litert" in report.device
+    assert "XNNPACK" in report.device.upper()
+    assert report.disturbed is False
+
+
+def test_an_addition_in_place_is_no_difference(board, tmp_path):
+    # With preserve_all_tensors the input of such an ADD reads as its output.
+    from fixtures.architectures import build
+
+    path = tmp_path / "v2.tflite"
+    path.write_bytes(build("mobilenet_v2_0.35_96", "int8"))
+    with board.load(path, kernels="reference") as session:
+        image = np.random.default_rng(0).integers(-128, 127, session.inputs[0].shape, np.int8)
+        report = fidelity.layers(session, None, image)
+    assert sum(layer.op == "ADD" for layer in report.layers) == 10
+    assert [layer.error for layer in report.layers if layer.error] == []

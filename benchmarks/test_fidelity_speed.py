@@ -1,0 +1,51 @@
+"""What a walk through the layers costs, as a multiple of one invoke with all tensors kept."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from fixtures.architectures import build
+from harness import fidelity
+from harness.device import open_device
+from harness.profile import default_registry
+
+
+@pytest.fixture(scope="module")
+def device():
+    with open_device(default_registry().get("rpi4"), engine="user") as running:
+        yield running
+
+
+@pytest.fixture
+def report(record_property, capsys):
+    def show(what: str, value: float, goal: float) -> None:
+        record_property(what, value)
+        with capsys.disabled():
+            verdict = "within" if value <= goal else "MISSES"
+            print(f"\n  {what}: {value:.2f} × ({verdict} the goal of {goal:g} ×)")
+
+    return show
+
+
+@pytest.mark.parametrize("network", ["mobilenet_v1_1.0_224", "mobilenet_v2_1.0_224"])
+def test_a_layer_walk_of_a_mobilenet_against_one_invoke(device, report, tmp_path, network):
+    """Loading of the changed models, the reference (which runs beside it) and all figures
+    included; the baseline is the runtime's own invoke in a loop in the same emulator."""
+    path = tmp_path / f"{network}.tflite"
+    path.write_bytes(build(network, "int8"))
+    with device.load(path, preserve_all_tensors=True) as session:
+        image = np.random.default_rng(0).integers(-128, 127, session.inputs[0].shape, dtype=np.int8)
+        session.run(image)
+        with device.load(path) as walked:
+            walks, invokes = [], []
+            for _ in range(3):  # alternating, so that a busy machine slows both
+                invokes += session.bare_loop_s(image, 1)
+                started = time.perf_counter()
+                found = fidelity.layers(walked, None, image)
+                walks.append(time.perf_counter() - started)
+    assert len(found.layers) > 28
+    assert all(layer.introduced is not None for layer in found.layers if layer.error)
+    report(f"layer walk of {network} int8 / one invoke", min(walks) / min(invokes), 3.0)
