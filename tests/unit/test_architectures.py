@@ -33,6 +33,7 @@ PUBLISHED = [
     # github.com/tensorflow/models, research/slim/nets/mobilenet/README.md
     ("mobilenet_v2_1.0_224", 300, 3.47),
     ("mobilenet_v2_1.4_224", 582, 6.06),
+    ("mobilenet_v2_keras_1.0_224", 300, 3.5),  # keras.io/api/applications: 3.5 million
     ("mobilenet_v2_0.5_160", 50, 1.95),
     ("mobilenet_v3_large_1.0_224", 217, 5.4),
     ("mobilenet_v3_large_0.75_224", 155, 4.0),
@@ -114,7 +115,13 @@ def test_efficientnet_lite_is_the_published_one(variant: int, macs: float, param
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
-    "name", ["mobilenet_v1_0.25_128", "mobilenet_v2_0.35_96", "mobilenet_v3_small_0.75_128"]
+    "name",
+    [
+        "mobilenet_v1_0.25_128",
+        "mobilenet_v2_0.35_96",
+        "mobilenet_v2_keras_0.35_96",
+        "mobilenet_v3_small_0.75_128",
+    ],
 )
 def test_outputs_vary_with_inputs_and_are_not_saturated(name: str, precision: str) -> None:
     content = build(name, precision)

@@ -109,6 +109,13 @@ def test_models_are_found_by_pattern(tmp_path: Path, model: str, expected: str) 
     assert one(tmp_path, model=model).model == expected
 
 
+def test_the_networks_of_nxps_model_zoo_are_those_of_keras(tmp_path: Path) -> None:
+    source = "NXP/eiq-model-zoo tasks/vision/classification/x"
+    row = one(tmp_path, model="mobilenet_v2_quant_int8", source=source)
+    assert (row.model, row.precision) == ("mobilenet_v2_keras_1.0_224", "int8")
+    assert one(tmp_path, model="resnet50_int8", source=source).model == "resnet50_v2"
+
+
 def test_the_architecture_of_a_nas_network_may_stand_in_the_notes(tmp_path: Path) -> None:
     row = one(tmp_path, model="nasbench201_4711", notes=f"CIFAR-10; {CELL}; batch 1")
     assert row.model == f"nasbench201:{CELL}"
