@@ -243,7 +243,14 @@ class Device(Programs, BoardControls):
             bring = getattr(self._running.machine, "bring_layers", None)
             if bring is not None:  # a remote daemon's device does not see the host's cache
                 bring()
+        self._plug_in(self._layers[label].key)
         return self._layers[label]
+
+    def _plug_in(self, key: str) -> None:
+        """Have the layer ``key`` on a board, which forgets it with every boot."""
+        if hasattr(self._running.machine, "bring_layer"):
+            self._running.revive()
+            self._running.machine.bring_layer(key)
 
     def _warm(self, spec: str) -> str:
         """The socket of the warm parent for ``spec``; imports the runtime if need be."""
@@ -251,6 +258,7 @@ class Device(Programs, BoardControls):
         generation, socket_name = self._warmed.get(spec, (0, ""))
         if generation == self._running.generation:
             return socket_name
+        self._plug_in(spec.partition(":")[0])
         answer = self._ask({"op": "warm", "spec": spec}, timeout_s=WARM_TIMEOUT_S)
         if not answer["ok"]:
             wheels = self._named_layer(spec)

@@ -202,8 +202,8 @@ class VmMachine:
         """Give QEMU commands; the last one's answer."""
         return execute(self.state_dir, *commands, timeout_s=timeout_s)
 
-    def bring_layers(self) -> None:
-        """Plug in a disk for every runtime layer that was fetched after the board came up."""
+    def bring_layer(self, key: str) -> None:
+        """Plug in the disk of the runtime layer ``key``, unless this boot has it already."""
         import json
 
         from filelock import FileLock
@@ -215,25 +215,19 @@ class VmMachine:
         listing = self.state_dir / "layers.json"
         with FileLock(self.state_dir / "layers.lock"):
             there: list[str] = json.loads(listing.read_text())
-            for lock in sorted(layers_dir().glob("*/lock.json")):
-                key = lock.parent.name
-                content = json.loads(lock.read_text())
-                if key in there or content["arch"] != self._record["arch"]:
-                    continue
-                if time.time() - lock.stat().st_mtime > 3600:
-                    continue  # not one that this run has just asked for
-                disk = Disk(
-                    path=ensure_disk(ensure_board_tools(), f"layer-{key}", lock.parent),
-                    format="raw",
-                )
-                number = FIRST_LAYER + len(there)
-                self.qmp(
-                    *(("blockdev-add", dict(node)) for node in disk_nodes(number, disk)),
-                    ("device_add", scsi_disk(number, writable=False)),
-                )
-                self.act("mount_layer", key=key, disk=number)
-                listing.write_text(json.dumps([*there, key]))
-                there.append(key)
+            if key in there:
+                return
+            disk = Disk(
+                path=ensure_disk(ensure_board_tools(), f"layer-{key}", layers_dir() / key),
+                format="raw",
+            )
+            number = FIRST_LAYER + len(there)
+            self.qmp(
+                *(("blockdev-add", dict(node)) for node in disk_nodes(number, disk)),
+                ("device_add", scsi_disk(number, writable=False)),
+            )
+            self.act("mount_layer", key=key, disk=number)
+            listing.write_text(json.dumps([*there, key]))
 
     def cores(self, into: Path) -> None:
         """Fetch core dumps of processes that died."""

@@ -107,6 +107,15 @@ def test_power_goes_while_a_program_runs(fresh, models):
         np.testing.assert_array_equal(first[name], again[name])
 
 
+def test_a_runtime_that_was_plugged_in_is_there_after_a_power_cut(fresh, models):
+    with fresh.load(models / "add_float.onnx") as session:
+        ones = [np.ones(tensor.shape, tensor.dtype) for tensor in session.inputs]
+        before = session.run(ones)
+        fresh.power_cut()
+        fresh.boot()
+        np.testing.assert_array_equal(session.run(ones)[0], before[0])
+
+
 def test_power_that_goes_after_the_program_ended_or_never_began_is_told(fresh):
     assert not fresh.power_cut(while_running=["true"], after_s=3)
     fresh.boot()
