@@ -156,7 +156,7 @@ def independent(
     def leaks(before: Sequence[Inputs], sample: Inputs) -> Verdict:
         with session.again() as one, session.again() as two:
             alone = answers(one, [sample])
-            after = answers(two, [*before, sample])[-1:]
+            after = answers(two, [*before, sample], in_order=True)[-1:]
         many = "another input" if len(before) == 1 else f"{len(before)} other inputs"
         return pairwise(alone, after, _bits(f"after {many}"))[0]
 
@@ -164,8 +164,8 @@ def independent(
         if history:
             return [leaks(history, sample) for sample in inputs]
         with session.again() as one, session.again() as two:
-            forward = answers(one, inputs)
-            back = answers(two, inputs[::-1])[::-1]
+            forward = answers(one, inputs, in_order=True)
+            back = answers(two, inputs[::-1], in_order=True)[::-1]
         found = pairwise(forward, back, _bits("when the inputs run in another order"))
         for position, verdict in enumerate(found):
             if not verdict.failure or verdict.error is not None:

@@ -206,7 +206,7 @@ def batches(
     if max_size < 1:
         raise OptionError(f"max_size={max_size!r} is less than 1", next_step="use 1 or more")
     space = Space.of(session, ranges=ranges, samples=samples, float_range=float_range)
-    return coded(max_size).map(lambda codes: [space.build(code) for code in codes])
+    return coded(max_size).map(space.all)
 
 
 @st.composite

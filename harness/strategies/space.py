@@ -6,6 +6,7 @@ One integer an input is what keeps Hypothesis' share of a property run small: a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,40 +62,74 @@ class Space:
             ),
         )
 
-    def build(self, code: int) -> dict[str, Array]:
-        """The input that ``code`` stands for; the same at each call.
+    @property
+    def simple(self) -> int:
+        """How many codes stand for simple inputs: 0 to 3 are the origin, the highest, the lowest
+        and the middle value throughout, then come the samples as they are."""
+        return len(_PLAIN) + len(self.samples)
 
-        0 to 3 are the origin, the highest, the lowest and the middle value throughout; then come
-        the samples as they are; then seeds. Of these, three quarters keep free dimensions at 1.
+    def build(self, code: int) -> dict[str, Array]:
+        """The input that ``code`` stands for; the same at each call."""
+        return self.block(code, 1)[0]
+
+    def all(self, codes: Sequence[int], each: int = 1) -> list[dict[str, Array]]:
+        """The inputs of several codes; ``each`` of every code that is a seed.
+
+        Free dimensions are 1 in three lists of four, else those that the first code says: a
+        model is resized between shapes, which takes longer than running a small one.
         """
+        free: dict[str, list[int]] = {}
+        if codes and codes[0] >= self.simple and codes[0] % 4 == 0:
+            free = self._free(np.random.default_rng(codes[0]))
+        return [inputs for code in codes for inputs in self.block(code, each, free)]
+
+    def block(
+        self, code: int, count: int, free: Mapping[str, list[int]] | None = None
+    ) -> list[dict[str, Array]]:
+        """``count`` inputs from one seed, one where the code stands for a simple input."""
         if code < len(_PLAIN):
-            return {span.tensor.name: self._plain(span, _PLAIN[code]) for span in self.spans}
-        if code < len(_PLAIN) + len(self.samples):
+            return [{span.tensor.name: self._plain(span, _PLAIN[code]) for span in self.spans}]
+        if code < self.simple:
             sample = self.samples[code - len(_PLAIN)]
-            return {name: array.copy() for name, array in sample.items()}
+            return [{name: array.copy() for name, array in sample.items()}]
         rng = np.random.default_rng(code)
+        return [self._drawn(rng, free or {}) for _ in range(count)]
+
+    def _drawn(self, rng: np.random.Generator, free: Mapping[str, list[int]]) -> dict[str, Array]:
         if self.samples and rng.random() < 0.5:
             sample = self.samples[int(rng.integers(len(self.samples)))]
             return {
                 span.tensor.name: disturbed(sample[span.tensor.name], span, rng)
                 for span in self.spans
             }
-        batch = int(rng.integers(1, MAX_FREE_SIZE + 1)) if rng.random() < 0.25 else 1
-        return {span.tensor.name: self._painted(span, batch, rng) for span in self.spans}
+        return {
+            span.tensor.name: self._painted(span, free.get(span.tensor.name, ()), rng)
+            for span in self.spans
+        }
+
+    def _free(self, rng: np.random.Generator) -> dict[str, list[int]]:
+        """Sizes of free dimensions by input; the first, the batch, is the same for all."""
+        batch = int(rng.integers(1, MAX_FREE_SIZE + 1))
+        return {
+            span.tensor.name: [
+                batch if axis == 0 else int(rng.integers(1, MAX_FREE_SIZE + 1))
+                for axis, size in enumerate(span.tensor.shape_signature)
+                if size < 0
+            ]
+            for span in self.spans
+        }
 
     def _plain(self, span: Span, place: float | None) -> Array:
         if place is None:
             return span.filled(span.shape())
         return span.at(np.full(span.shape(), place))
 
-    def _painted(self, span: Span, batch: int, rng: np.random.Generator) -> Array:
-        signature = span.tensor.shape_signature
-        free = [
-            batch if axis == 0 else int(rng.integers(1, MAX_FREE_SIZE + 1))
-            for axis, size in enumerate(signature)
-            if size < 0
-        ]
-        names = pattern_names(span)
-        pattern = names[int(rng.integers(len(names)))]
+    def _painted(self, span: Span, free: Sequence[int], rng: np.random.Generator) -> Array:
+        names = self._names[span.tensor.name]
+        pattern = names[int(rng.random() * len(names))]
         amplitude = 1.0 if rng.random() < 0.75 else rng.random()
         return paint(span, span.shape(free), pattern, rng, amplitude=amplitude)
+
+    @functools.cached_property
+    def _names(self) -> dict[str, list[str]]:
+        return {span.tensor.name: pattern_names(span) for span in self.spans}

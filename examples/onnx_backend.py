@@ -1,0 +1,224 @@
+"""ONNX's own backend node tests on emulated boards, beside the same run natively.
+
+    python -m examples.onnx_backend --device rpi4,rpi5
+    python -m examples.onnx_backend --device rpi4 --runtime onnxruntime==1.32.0 --only 'test_conv*'
+
+The models, inputs and expected outputs are inside the package ``onnx`` (extra ``onnx``), the
+tolerances are its own. Each test loads one model into a worker of its own, so that a crash is one
+failed test. The exit status is 1 when a device differs from the native run and nothing here
+explains why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.backend.test.loader import load_model_tests
+
+from harness.device import Device, open_device
+from harness.errors import DeviceFailed, InputError, UnsupportedModel
+from harness.profile import default_registry
+
+#: Why a device may end otherwise than the native run: (test name, reasons of both, explanation).
+EXPLAINED: list[tuple[str, str, str]] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How one test ended."""
+
+    outcome: str
+    """``pass``, ``skip`` (the runtime or the wire has no such type or operator) or ``fail``."""
+    reason: str = ""
+    digest: str = ""
+    """Of the outputs' bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One run of all tests."""
+
+    name: str
+    results: dict[str, Result]
+    seconds: float
+
+    def count(self, outcome: str) -> int:
+        return sum(result.outcome == outcome for result in self.results.values())
+
+
+def node_tests(only: str = "*", every: int = 1) -> list[Any]:
+    """The node tests whose name matches ``only``, in the order of their names."""
+    cases = sorted(load_model_tests(kind="node"), key=lambda case: str(case.name))
+    return [case for case in cases if fnmatch.fnmatch(case.name, only)][::every]
+
+
+def run_on(
+    device: Device,
+    cases: Sequence[Any],
+    *,
+    runtime: str | None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Side:
+    """Run ``cases`` on ``device``."""
+    results = {}
+    started = time.monotonic()
+    for done, case in enumerate(cases):
+        results[case.name] = run_case(device, case, runtime)
+        progress(done + 1)
+    name = "native" if device.engine == "host" else device.name
+    return Side(name=name, results=results, seconds=time.monotonic() - started)
+
+
+def run_case(device: Device, case: Any, runtime: str | None) -> Result:
+    """Run one test case with all its data sets."""
+    folder = Path(case.model_dir)
+    digest = hashlib.sha256()
+    try:
+        with device.load(folder / "model.onnx", runtime=runtime) as session:
+            for data in sorted(folder.glob("test_data_set_*")):
+                inputs, expected = arrays_of(data, "input"), arrays_of(data, "output")
+                outputs = session.run(
+                    {t.name: v for t, v in zip(session.inputs, inputs, strict=True)}
+                )
+                for tensor, wanted in zip(session.outputs, expected, strict=True):
+                    actual = outputs[tensor.name]
+                    digest.update(actual.tobytes())
+                    # As onnx.backend.test.runner.Runner.assert_similar_outputs does.
+                    np.testing.assert_equal(actual.dtype, wanted.dtype)
+                    np.testing.assert_allclose(actual, wanted, rtol=case.rtol, atol=case.atol)
+    except UnsupportedModel as error:
+        return Result(outcome="skip", reason=short(error.message))
+    except InputError as error:
+        return Result(outcome="fail", reason=f"the harness refused the input: {error.message}")
+    except DeviceFailed as error:
+        return Result(outcome="fail", reason=short(error.message))
+    except AssertionError as error:
+        text = " ".join(str(error).split())
+        return Result(outcome="fail", reason=f"other values: {text[:200]}", digest=str(digest))
+    return Result(outcome="pass", digest=digest.hexdigest())
+
+
+def arrays_of(folder: Path, what: str) -> list[Any]:
+    """The tensors ``input_0.pb``, ``input_1.pb`` … of a data set."""
+    found = []
+    while (path := folder / f"{what}_{len(found)}.pb").exists():
+        found.append(numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())))
+    return found
+
+
+_KINDS = (
+    (r"no numpy equivalent", r"is an? ([\w()]+\(?\w*)", "a tensor of type {} (not on the wire)"),
+    (r"under development|official released|opset \d+ is", r"[Oo]pset (\d+)", "opset {} unreleased"),
+    (r"implementation for|NOT_IMPLEMENTED", r"(?:node with name.*?|for )(\w+\(\d+\))", "no kernel"),
+    (r"Fatal error: .* is not a registered", r"Fatal error: (\S+) is not", "no operator {}"),
+)
+
+
+def short(message: str) -> str:
+    """The reason in an error's message, without the file's name."""
+    text = " ".join(message.split())
+    for mark, detail, form in _KINDS:
+        if re.search(mark, text):
+            found = re.search(detail, text)
+            return form.format(found[1] if found else "")
+    return re.sub(r"^.*?(?:cannot execute|could not load|failed)\b[^:]*: ", "", text)[:200]
+
+
+def differences(native: Side, side: Side) -> list[tuple[str, str, str]]:
+    """(test, what differs, explanation or nothing) where ``side`` ended otherwise."""
+    found = []
+    for name, here in side.results.items():
+        there = native.results[name]
+        if here.outcome != there.outcome:
+            what = f"{here.outcome} ({here.reason}), natively {there.outcome} ({there.reason})"
+            found.append((name, what, explanation(name, what)))
+    return found
+
+
+def explanation(name: str, what: str) -> str:
+    """Why this is so, as far as known."""
+    for pattern, reasons, text in EXPLAINED:
+        if fnmatch.fnmatch(name, pattern) and re.search(reasons, what):
+            return text
+    return ""
+
+
+def report(sides: Sequence[Side], native: Side) -> Iterable[str]:
+    """The comparison in words."""
+    yield f"{'':12}{'pass':>7}{'skip':>7}{'fail':>7}{'seconds':>9}"
+    for side in sides:
+        counts = "".join(f"{side.count(o):7d}" for o in ("pass", "skip", "fail"))
+        yield f"{side.name:12}{counts}{side.seconds:9.0f}"
+    for outcome in ("skip", "fail"):
+        reasons = Counter(r.reason for r in native.results.values() if r.outcome == outcome)
+        if reasons:
+            yield f"{outcome} natively:"
+        for reason, count in reasons.most_common():
+            yield f"  {count:4d}  {reason}"
+    for side in sides:
+        if side is native:
+            continue
+        found = differences(native, side)
+        bits = sum(
+            r.outcome == "pass"
+            and native.results[n].outcome == "pass"
+            and r.digest != native.results[n].digest
+            for n, r in side.results.items()
+        )
+        yield f"{side.name}: {len(found)} tests end otherwise than natively; {bits} that pass on "
+        yield "  both give other bits, within the tests' tolerance"
+        for name, what, why in found:
+            yield f"  {name}: {what}"
+            yield f"    {why or 'NOT EXPLAINED'}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="rpi4,rpi5", help="names, comma-separated")
+    parser.add_argument("--engine", default="user", help="what runs them (default: user)")
+    parser.add_argument("--runtime", help="as onnxruntime==1.32.0 (default: the profile's)")
+    parser.add_argument("--only", default="*", help="names of tests, as a glob")
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th test")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    asked = parser.parse_args(words)
+
+    cases = node_tests(asked.only, asked.every)
+    profiles = [default_registry().get(name) for name in asked.device.split(",")]
+    runtime = asked.runtime or profiles[0].runtime_requirement("onnx")
+    print(f"{len(cases)} node tests of onnx {onnx.__version__}, {runtime}", flush=True)
+    sides = []
+    for profile, engine in [(profiles[0], "host"), *((p, asked.engine) for p in profiles)]:
+        with open_device(profile, engine=engine) as device:
+
+            def progress(done: int, name: str = f"{profile.name} {engine}") -> None:
+                if sys.stderr.isatty():
+                    print(f"\r{name}: {done} of {len(cases)}", end="\r", file=sys.stderr)
+
+            sides.append(run_on(device, cases, runtime=runtime, progress=progress))
+    print("\n".join(report(sides, sides[0])))
+    if asked.json:
+        asked.json.write_text(
+            json.dumps(
+                {s.name: {n: vars(r) for n, r in s.results.items()} for s in sides}, indent=1
+            )
+        )
+    unexplained = [d for side in sides[1:] for d in differences(sides[0], side) if not d[2]]
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
