@@ -6,6 +6,7 @@ same emulator, with no frames around them (``session.bare_loop_s``). Run with ``
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_a_property_run_of_500_examples_against_a_bare_loop(device, model, recor
         name = session.inputs[0].name
         properties.finite(session, max_examples=100)
         ratios = []
-        for _ in range(5):
+        for _ in range(7):
             shapes: Counter = Counter()
 
             def judge(inputs, outputs, shapes=shapes):
@@ -54,11 +55,12 @@ def test_a_property_run_of_500_examples_against_a_bare_loop(device, model, recor
             seconds = time.perf_counter() - started
             assert done.examples == sum(shapes.values()) >= EXAMPLES
             ratios.append(seconds / bare_s(session, shapes))
-    best = min(ratios)
-    record_property("property run / bare loop", best)
+    # The median: on a busy machine either side may be the one that was disturbed.
+    middle = statistics.median(ratios)
+    record_property("property run / bare loop", middle)
     with capsys.disabled():
-        verdict = "within" if best <= GOAL else "MISSES"
+        verdict = "within" if middle <= GOAL else "MISSES"
         print(
-            f"\n  {model}: property run of {EXAMPLES}+ examples / bare loop: {best:.2f} × "
+            f"\n  {model}: {EXAMPLES}+ examples / bare loop, median: {middle:.2f} × "
             f"({verdict} the goal of {GOAL} ×), all: {', '.join(f'{r:.2f}' for r in ratios)}"
         )
