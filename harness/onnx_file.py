@@ -167,3 +167,16 @@ def quantization(model: Any, names: Iterable[str] | None = None) -> dict[str, Qu
         return found
     wanted = set(names)
     return {name: value for name, value in found.items() if name in wanted}
+
+
+def dequantized(model: Any) -> dict[str, float]:
+    """Scale of the integers behind each output of ``model`` that a ``DequantizeLinear`` makes."""
+    known = quantization(model)
+    outputs = {output.name for output in model.graph.output}
+    return {
+        node.output[0]: known[node.input[0]].scales[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        and node.output[0] in outputs
+        and len(known.get(node.input[0], Quantization(scales=(), zero_points=())).scales) == 1
+    }

@@ -21,7 +21,7 @@ from harness.fidelity.inputs import (
     matched,
     real_values,
 )
-from harness.fidelity.reference import Reference, opened, side, warn_about
+from harness.fidelity.reference import Reference, opened, output_steps, side, warn_about
 from harness.fidelity.report import OutputReport, Report, Worst
 from harness.fidelity.tolerances import Tolerances, chosen
 from harness.tensors import Array, Outputs, Tensor
@@ -112,6 +112,7 @@ def compare(
             k=k,
             limits=limits,
             doubts=doubts,
+            steps=output_steps(session.model),
         )
 
 
@@ -129,11 +130,16 @@ def build(
     k: int = 5,
     limits: Tolerances | None = None,
     doubts: Sequence[str] = (),
+    steps: Mapping[str, float] | None = None,
 ) -> Report:
-    """The report on outputs that are there already."""
+    """The report on outputs that are there already. ``steps``: of real outputs that have some."""
     limits = chosen(limits)
     columns = _columns(session, reference, actual, wanted, mapping)
-    parts = [output_report(mine, theirs, a, b, limits) for mine, theirs, a, b in columns]
+    grid = steps or {}
+    parts = [
+        output_report(mine, theirs, a, b, limits, step=grid.get(mine.name, 0.0))
+        for mine, theirs, a, b in columns
+    ]
     mine, theirs, ours, refs = columns[0]
     a = [real_values(value, mine) for value in ours]
     b = [real_values(value, theirs) for value in refs]
@@ -245,14 +251,18 @@ def output_report(
     actual: Sequence[Array],
     wanted: Sequence[Array],
     limits: Tolerances | None = None,
+    *,
+    step: float = 0.0,
 ) -> OutputReport:
-    """One output; ``actual`` and ``wanted`` hold an array for each sample."""
+    """One output; ``actual`` and ``wanted`` hold an array for each sample. ``step``: of a real
+    output that was integers until the last operator."""
     limits = chosen(limits)
     a = [real_values(value, mine) for value in actual]
     b = [real_values(value, theirs) for value in wanted]
     floating = actual[0].dtype.kind == "f"
     samples: dict[str, list[float]] = {
-        "steps": [_steps(x, y, r, mine, theirs) for x, y, r in zip(actual, wanted, b, strict=True)],
+        "steps": [_steps(x, y, real, mine, theirs, step)
+                  for x, y, real in zip(actual, wanted, b, strict=True)],
         "abs": [_max(np.abs(x - y)) for x, y in zip(a, b, strict=True)],
         "rel": [_max(metrics.relative(x, y)) if floating else math.nan
                 for x, y in zip(a, b, strict=True)],
@@ -277,7 +287,7 @@ def output_report(
         max_rel=_max(np.asarray(samples["rel"])),
         max_ulp=_max(np.asarray(samples["ulp"])),
         mean_abs=float(np.mean(np.abs(whole_a - whole_b))) if whole_a.size else 0.0,
-        outside=int(np.count_nonzero(~near)) if floating else 0,
+        outside=int(np.count_nonzero(~near)) if floating and not step else 0,
         not_finite=int(np.count_nonzero(~(np.isfinite(whole_a) & np.isfinite(whole_b)))),
         kl=_kl(a, b, mine),
         dtype=actual[0].dtype.name,
@@ -285,8 +295,12 @@ def output_report(
     )
 
 
-def _steps(actual: Array, wanted: Array, real: Reals, mine: Tensor, theirs: Tensor) -> float:
+def _steps(
+    actual: Array, wanted: Array, real: Reals, mine: Tensor, theirs: Tensor, step: float
+) -> float:
     """Greatest distance in steps; NaN for an output that has none."""
+    if step and actual.dtype.kind == "f":
+        return _max(np.abs(actual.astype(np.float64) - real) / step)
     integers = actual.dtype.kind in "iub" and wanted.dtype.kind in "iub"
     if mine.quantized and mine.scale:
         # Equally quantized integers are compared as integers, all else in real values.

@@ -41,6 +41,8 @@ _DTYPES = {
     tflite.TensorType.INT8: "int8",
     tflite.TensorType.FLOAT64: "float64",
     tflite.TensorType.UINT32: "uint32",
+    tflite.TensorType.UINT64: "uint64",
+    tflite.TensorType.COMPLEX128: "complex128",
 }
 _OPS = {
     value: name for name, value in vars(tflite.BuiltinOperator).items() if not name.startswith("_")
@@ -124,6 +126,16 @@ class LiteGraph:
         if code.CustomCode() is not None:
             return _text(code.CustomCode())
         return str(_OPS.get(number, f"operator {number}"))
+
+    def dequantized(self) -> dict[str, float]:
+        """Scale of the integers behind each tensor that a DEQUANTIZE makes."""
+        found = {}
+        for node in self.nodes:
+            if node.op == "DEQUANTIZE" and len(node.inputs) == 1:
+                quantization = self._graph.Tensors(self._index[node.inputs[0]]).Quantization()
+                if quantization is not None and quantization.ScaleLength() == 1:
+                    found[node.output] = float(quantization.Scale(0))
+        return found
 
     def watched(self) -> ModelFile:
         """See :class:`harness.fidelity.graphs.Graph`."""

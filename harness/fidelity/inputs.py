@@ -176,7 +176,10 @@ def _fits(array: Array, shape: Sequence[int]) -> bool:
 
 
 def real_values(values: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
-    """Values of ``tensor`` as real numbers."""
+    """Values of ``tensor`` as real numbers; of complex ones, both parts side by side."""
+    if values.dtype.kind == "c":
+        parts = np.ascontiguousarray(np.atleast_1d(values)).view(values.real.dtype)
+        return parts.astype(np.float64)
     if tensor.quantized and values.dtype.kind in "iu":
         return tensor.dequantize(values)
     return values.astype(np.float64)

@@ -313,7 +313,7 @@ class _Comparison:
             if self.equal(node.output):
                 clean.add(node.output)
                 given = all(s in clean or s not in self.walked.values for s in node.inputs)
-                rows.append(self._equal_row(position, node, 0.0 if given else None))
+                rows.append(self._equal_row(position, node, 0.0 if given else None, their_nodes))
                 continue
             total = self.evidence(node.output, self.walked.values[node.output])
             if total is None:
@@ -328,7 +328,13 @@ class _Comparison:
             rows.append(self._row(position, node, total, own, their_nodes))
         return tuple(rows)
 
-    def _equal_row(self, position: int, node: Node, introduced: float | None) -> Layer:
+    def _equal_row(
+        self,
+        position: int,
+        node: Node,
+        introduced: float | None,
+        their_nodes: Mapping[str, Node],
+    ) -> Layer:
         tensor = self.walked.tensors[node.output]
         return Layer(
             position=position,
@@ -342,7 +348,7 @@ class _Comparison:
             mean=0.0,
             sqnr_db=np.inf,
             over=False,
-            cause="",
+            cause=self._told_by_files(node, their_nodes),
         )
 
     def _row(
@@ -356,12 +362,16 @@ class _Comparison:
         alike = self.alike(node.output)
         judged = own or total
         bad = over(judged, self.limits, alike=alike)
+        told = self._told_by_files(node, their_nodes)
+        if told and own is not None and np.any(own.error != 0):
+            # With other parameters on the same inputs another result, however near: no rounding.
+            bad = True
         why = cause(judged, self.limits) if bad else ""
-        counterpart = their_nodes.get(self.counterparts[node.output])
-        # Between a quantized model and its float parent all parameters differ.
-        if counterpart is not None and alike and self.other_file and np.any(judged.error != 0):
-            told = self._told_by_files(node, counterpart)
-            why = f"{why} ({told})" if why and told else why or told
+        if told and why.startswith("rounding"):
+            why = ""  # the small difference has a reason
+        if bad:
+            told = "; ".join(filter(None, (told, self._output_told(node.output))))
+        why = f"{why} ({told})" if why and told else why or told
         noise = float(np.sum((total.actual - total.wanted) ** 2))
         signal = float(np.sum(total.wanted**2))
         return Layer(
@@ -383,11 +393,32 @@ class _Comparison:
             cause=why,
         )
 
-    def _told_by_files(self, node: Node, counterpart: Node) -> str:
-        if self.formats[0] != self.formats[1]:
+    def _output_told(self, name: str) -> str:
+        """How the quantization of an output differs between the files."""
+        mine, theirs = self.walked.tensors[name], self.expected.tensors[self.counterparts[name]]
+        if not (self.other_file and mine.scale and theirs.scale):
             return ""
-        ours, theirs = self.mine.parameters(node), self.theirs.parameters(counterpart)
-        return file_differences(ours, theirs)
+        found = []
+        if mine.scale != theirs.scale:
+            found.append(f"the scale of its output is ×{mine.scale / theirs.scale:.4f}")
+        if mine.zero_point != theirs.zero_point:
+            found.append(
+                f"the zero point of its output is {mine.zero_point - theirs.zero_point:+d}"
+            )
+        return "; ".join(found)
+
+    def _told_by_files(self, node: Node, their_nodes: Mapping[str, Node]) -> str:
+        """In which parameters of ``node`` the two files differ, where they could be alike: between
+        a quantized model and its float parent, or between formats, all of them differ."""
+        counterpart = their_nodes.get(self.counterparts[node.output])
+        if (
+            counterpart is None
+            or not self.other_file
+            or not self.alike(node.output)
+            or self.formats[0] != self.formats[1]
+        ):
+            return ""
+        return file_differences(self.mine.parameters(node), self.theirs.parameters(counterpart))
 
 
 def _greatest(evidence: Evidence) -> float:

@@ -13,7 +13,7 @@ from harness.errors import EdgeError, OptionError
 from harness.fidelity.evaluator import Evaluator
 from harness.fidelity.inputs import Runner
 from harness.models import ModelFile, read_model
-from harness.onnx_file import uses_integers
+from harness.onnx_file import dequantized, installed, parse, uses_integers
 
 if TYPE_CHECKING:
     from harness.session import Session
@@ -143,6 +143,19 @@ def computes_in_integers(model: ModelFile) -> bool:
     from harness.fidelity.graph_tflite import has_quantized_tensors
 
     return has_quantized_tensors(model.content)
+
+
+def output_steps(model: ModelFile) -> dict[str, float]:
+    """Quantization steps of real outputs that were integers until the last operator, as of most
+    models that are float at both ends and int8 inside. Of an ONNX model only where the package
+    ``onnx`` is there to look into it."""
+    if model.format == "onnx":
+        if not (installed() and computes_in_integers(model)):
+            return {}
+        return dequantized(parse(model.content, model.path))
+    from harness.fidelity.graph_tflite import LiteGraph
+
+    return LiteGraph(model).dequantized()
 
 
 def side(runner: Runner) -> str:

@@ -274,7 +274,13 @@ class Report:
             )
         lines += [f"  warning: {text}" for text in self.warnings]
         if self.kind == "port" and not self.equal:
-            lines.append("  harness.fidelity.layers shows the first layer that differs")
+            lines.append(
+                "  harness.fidelity.layers shows which layer adds how much; where none is over "
+                "tolerance, later layers amplify what kernels round otherwise, and max_steps may "
+                "be raised knowingly"
+                if self.failures
+                else "  harness.fidelity.layers shows the first layer that differs"
+            )
         return "\n".join(lines)
 
     @staticmethod

@@ -223,3 +223,16 @@ def test_reports_stand_side_by_side_in_a_table():
         ["int8", "passed"],
         ["[broken]", "failed"],
     ]
+
+
+def test_a_real_output_that_was_integers_is_held_to_steps():
+    found = report([[0.5, 0.25]], [[0.5, 0.75]], steps={"y": 0.25})
+    assert found.max_steps == 2.0
+    assert found.failures == ("'y': up to 2 steps, allowed max_steps=1",)
+    assert report([[0.5, 0.25]], [[0.5, 0.5]], steps={"y": 0.25}).passed
+
+
+def test_both_parts_of_complex_outputs_are_compared():
+    kind = {"dtype": np.dtype("complex64")}
+    found = report([[1 + 2j]], [[1 + 5j]], mine=kind, kind="student")
+    assert (found.max_abs, found.outputs[0].differing) == (3.0, 1)

@@ -79,3 +79,15 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     with pytest.raises(MissingTool) as error:
         onnx_file.package("looking into 'model.onnx'")
     assert "pytest-edge-harness[onnx]" in error.value.next_step
+
+
+def test_real_outputs_that_were_integers_have_a_step():
+    model = onnx_file.parse(small_onnx.classifier_qdq(integer_output=True))
+    assert onnx_file.dequantized(model) == {}
+    names = [i.name for i in model.graph.initializer if i.name.startswith("scores_")]
+    model.graph.node.append(
+        onnx.helper.make_node("DequantizeLinear", ["scores", *sorted(names)], ["real"])
+    )
+    model.graph.output[0].name = "real"
+    scale = read(small_onnx.classifier_qdq(integer_output=True))["scores"].scales[0]
+    assert onnx_file.dequantized(model) == {"real": scale}
