@@ -37,6 +37,14 @@ def _centred(values: Array, zero_point: Array | None, axis: int = 0) -> npt.NDAr
     return result
 
 
+def _product(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Exact: whole numbers below 2**53 are exact as doubles, and BLAS multiplies those."""
+    result: npt.NDArray[np.int64] = (left.astype(np.float64) @ right.astype(np.float64)).astype(
+        np.int64
+    )
+    return result
+
+
 def _requantized(
     sums: npt.NDArray[np.int64], factor: Array, zero_point: Array | None, dtype: np.dtype[Any]
 ) -> Array:
@@ -112,10 +120,11 @@ def operators() -> list[Any]:
             pads: Any = None,
             strides: Any = None,
         ) -> tuple[Array]:
-            sums = _conv_implementation(  # type: ignore[no-untyped-call, unused-ignore]
-                _centred(x, x_zero_point),
-                _centred(w, w_zero_point),
-                None if B is None else B.astype(np.int64),
+            found = _conv_implementation(  # type: ignore[no-untyped-call, unused-ignore]
+                # As doubles: whole numbers below 2**53 stay exact, and BLAS multiplies them.
+                _centred(x, x_zero_point).astype(np.float64),
+                _centred(w, w_zero_point).astype(np.float64),
+                None if B is None else B.astype(np.float64),
                 auto_pad,
                 dilations,
                 group or 1,
@@ -123,6 +132,7 @@ def operators() -> list[Any]:
                 pads,
                 strides,
             )
+            sums = found.astype(np.int64)
             factor = _along(_factor(x_scale, w_scale, y_scale), sums.ndim, 1)
             return (_requantized(sums, factor, y_zero_point, x.dtype),)
 
@@ -138,7 +148,7 @@ def operators() -> list[Any]:
             y_scale: Array,
             y_zero_point: Array,
         ) -> tuple[Array]:
-            sums = _centred(a, a_zero_point) @ _centred(b, b_zero_point, axis=-1)
+            sums = _product(_centred(a, a_zero_point), _centred(b, b_zero_point, axis=-1))
             factor = _along(_factor(a_scale, b_scale, y_scale), sums.ndim, -1)
             return (_requantized(sums, factor, y_zero_point, a.dtype),)
 
@@ -161,7 +171,7 @@ def operators() -> list[Any]:
             transB: int = 0,
         ) -> tuple[Array]:
             left, right = _centred(A, a_zero_point), _centred(B, b_zero_point, axis=-1)
-            sums = (left.T if transA else left) @ (right.T if transB else right)
+            sums = _product(left.T if transA else left, right.T if transB else right)
             if C is not None:
                 sums = sums + C.astype(np.int64)
             left_scale = np.asarray(a_scale) * np.float32(alpha)

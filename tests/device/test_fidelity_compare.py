@@ -15,6 +15,7 @@ from harness.profile import default_registry
 
 pytest.importorskip("onnx")
 from fixtures import small_onnx
+from tests import planted
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,22 @@ def test_optimised_x86_kernels_as_reference_warn_with_the_reason(board, onnx_fil
         assert "warning: " in str(report)
     with board.load(onnx_files["float"]) as session:  # and float models do not
         assert fidelity.compare(session, None, small_onnx.images(2), by="native").passed
+
+
+def test_float_ends_around_integers_are_held_to_steps(board, models, golden, tmp_path):
+    images = [image[np.newaxis] for image in golden("digits_int8_real_ends")["inputs"]]
+    with board.load(models / "digits_int8_real_ends.tflite") as session:
+        assert session.outputs[0].dtype == np.float32
+        report = fidelity.assert_faithful(session, None, images)
+    assert report.max_steps == 0  # and not NaN: there are steps behind the last operator
+    path = tmp_path / "planted.tflite"
+    sound = models / "digits_int8_real_ends.tflite"
+    path.write_bytes(planted.lite_weights_shifted(sound.read_bytes(), 1, 5))
+    with board.load(path) as session:
+        bad = fidelity.compare(session, sound, images, kind="port")
+        walk = fidelity.layers(session, sound, images[0])
+    assert "steps, allowed max_steps=1" in bad.failures[0]
+    assert (walk.first.position, walk.first.op) == (1, "CONV_2D")
 
 
 def test_another_arm_device_is_a_reference_without_a_warning(board, models, images):

@@ -6,7 +6,9 @@ import importlib.metadata
 import pytest
 
 # Loaded here, they are not loaded again by each pytest inside pytest.
-import harness.device  # noqa: F401
+import harness.commands.compare
+import harness.device
+import harness.fidelity  # noqa: F401
 
 _INSTALLED = any(
     entry.value == "harness.plugin"

@@ -96,3 +96,8 @@ def test_nan_in_an_output_is_not_hidden_by_a_metric():
     report = output_report(plain, plain, [np.float32([np.nan])], [np.float32([1.0])])
     assert report.differing == 1
     assert math.isnan(report.sqnr_db)
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(fidelity, name) is not None for name in fidelity.__all__)
+    assert sorted(fidelity.__all__) == fidelity.__all__
