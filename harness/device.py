@@ -33,6 +33,7 @@ from harness.programs import Programs
 from harness.running import Gone, Running
 
 if TYPE_CHECKING:
+    from harness.clock.rig import Rig
     from harness.image import Image, Layer
     from harness.network import Egress
     from harness.profile import Profile
@@ -61,10 +62,16 @@ class Device(Programs, BoardControls):
         progress: Progress | None,
         profiles: Sequence[Profile],
         runtimes: Sequence[str] = (),
+        plugin: str = "",
+        warm: tuple[str, str] | None = None,
     ) -> None:
         self.profile = profile
         self.runtimes = tuple(runtimes)
         """Runtimes to take instead of the profile's, such as ``onnxruntime==1.21.0``."""
+        self.refresh_clock = False
+        """Whether latencies are counted again although they are known (``--edge-refresh``)."""
+        self.rig: Rig | None = None
+        """A second board, which counts instructions; up from the first latency on."""
         self.availability = availability
         self.findings: list[Finding] = []
         self._image = image
@@ -85,10 +92,14 @@ class Device(Programs, BoardControls):
             image=image,
             state_dir=lease.state_dir,
             limits=limits,
-            warm=_likely_runtime(
+            warm=_warm_runtime(warm, image, progress)
+            if warm
+            else _likely_runtime(
                 profile, image, self.runtimes, fetch=engine.name == "vm", progress=progress
             ),
             progress=progress,
+            plugin=plugin,
+            repeatable=bool(plugin),
         )
         self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
         try:
@@ -346,6 +357,8 @@ class Device(Programs, BoardControls):
         Idempotent."""
         for session in list(self._sessions):
             session.close()
+        if self.rig is not None:
+            self.rig.close()
         self._running.close()
 
     def __enter__(self) -> Device:
@@ -412,6 +425,15 @@ def _refuse(model_format: str, **options: object) -> None:
             )
 
 
+def _warm_runtime(
+    warm: tuple[str, str], image: Image, progress: Progress | None
+) -> tuple[str, ...]:
+    from harness.image import ensure_layer
+
+    module, requirement = warm
+    return (f"{ensure_layer(image, [requirement], progress).key}:{module}",)
+
+
 def _likely_runtime(
     profile: Profile,
     image: Image,
@@ -447,6 +469,8 @@ def open_device(
     progress: Progress | None = None,
     profiles: Sequence[Profile] = (),
     runtimes: Sequence[str] = (),
+    plugin: str = "",
+    warm: tuple[str, str] | None = None,
 ) -> Device:
     """Bring ``profile`` up.
 
@@ -460,6 +484,9 @@ def open_device(
         profiles: among which to look for one that has a missing CPU feature (default: all).
         runtimes: instead of the profile's, where ``load`` names no version: pinned
             distributions such as ``onnxruntime==1.21.0``.
+        plugin: a TCG plugin for QEMU and its arguments (engine ``vm`` alone); programs then lie
+            at the same addresses at every start, so that what it sees can be repeated.
+        warm: runtime (``tflite``) and requirement to import at start, instead of the likely one.
 
     Raises:
         MissingCapability: the engine cannot prove what ``needs`` asks for.
@@ -493,6 +520,8 @@ def open_device(
         progress=progress,
         profiles=profiles,
         runtimes=runtimes,
+        plugin=plugin,
+        warm=warm,
     )
 
 

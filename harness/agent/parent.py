@@ -183,6 +183,11 @@ def work(
                 answer = {"ok": True, **session.bench(header, payload)}
             elif operation == "memory":
                 answer = {"ok": True, **memory()}
+            elif operation == "clock":
+                from harness.agent.runtimes._markers import measure
+
+                invoke = session.invoker(header, payload)
+                answer = {"ok": True, **measure(invoke, header["repeats"])}
             else:
                 answer = {"ok": False, "kind": "protocol", "error": f"no operation {operation!r}"}
         except Exception as error:

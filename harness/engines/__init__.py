@@ -85,6 +85,10 @@ class StartSpec:
     network: str = "none"
     env: Mapping[str, str] = field(default_factory=dict)
     boot: Boot = field(default_factory=Boot)
+    plugin: str = ""
+    """What QEMU's ``-plugin`` loads, on engines that take one (``vm``)."""
+    repeatable: bool = False
+    """Whether programs lie at the same addresses and hash alike at every start, everywhere."""
     progress: Callable[[str], None] | None = None
     """Called with a line of text while something slow happens."""
 

@@ -29,7 +29,10 @@ def agent_argv(
 
     ``-I``: nothing of the user's environment may reach the agent's own imports.
     """
-    argv = [python or spec.image.python, "-I", "-S", "-B", f"{agent_dir}/harness/agent/main.py"]
+    # With -I Python would not read PYTHONHASHSEED; -s and -P are the rest of it.
+    isolated = ["-s", "-P"] if spec.repeatable else ["-I"]
+    argv = [python or spec.image.python, *isolated, "-S", "-B"]
+    argv.append(f"{agent_dir}/harness/agent/main.py")
     argv += ["--run-dir", run_dir, "--linger-s", f"{LINGER_S:g}"]
     argv += ["--cpus", str(spec.profile.cpu.cores)]
     for runtime in spec.warm:
@@ -54,6 +57,8 @@ def agent_env(spec: StartSpec) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if spec.repeatable:
+        env["PYTHONHASHSEED"] = "0"
     if spec.profile.emulation.qemu_cpu:
         env["QEMU_CPU"] = spec.profile.emulation.qemu_cpu
     return {**env, **spec.env}

@@ -197,7 +197,7 @@ class VmEngine:
             memory_mib=parts.memory_mib,
             kernel=parts.kernel.image,
             initrd=Path("initrd"),
-            append=KERNEL_ARGUMENTS,
+            append=KERNEL_ARGUMENTS + (" norandmaps" if spec.repeatable else ""),
             disks=[
                 Disk(path=parts.base, format="raw"),
                 Disk(path=storage, format="qcow2", writable=True),
@@ -310,6 +310,7 @@ class VmEngine:
             ram=saved / "ram",
             ram_private=True,
             incoming=True,
+            plugin=spec.plugin,
         )
         machine = self._launch(spec, parts, board)
         try:

@@ -182,6 +182,8 @@ class Board:
     incoming: bool = False
     """Wait for a saved state instead of starting."""
     clock_s: float | None = None
+    plugin: str = ""
+    """A TCG plugin and its arguments."""
 
 
 def board_argv(board: Board) -> list[str]:
@@ -228,6 +230,8 @@ def board_argv(board: Board) -> list[str]:
     argv += ["-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:ed:9e:01"]
     if board.incoming:
         argv += ["-incoming", "defer"]
+    if board.plugin:
+        argv += ["-plugin", board.plugin]
     return argv
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ async def _execute(
                 answer = await client.execute(command, arguments or None)
             return answer
         finally:
-            await client.disconnect()
+            with contextlib.suppress(EOFError):  # told to quit, QEMU may hang up first
+                await client.disconnect()
 
 
 class _Untimed:
