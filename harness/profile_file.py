@@ -16,6 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from harness.errors import ProfileError
+from harness.profile_clock import Clock
 from harness.profile_model import (
     RUNTIME_NAMES,
     Arch,
@@ -43,6 +44,7 @@ _TABLES: Mapping[str, type[msgspec.Struct]] = {
     "emulation": Emulation,
     "runtimes": Runtimes,
     "storage": Storage,
+    "clock": Clock,
 }
 #: ``name`` is the file's name and ``source_file`` its path: neither is written in the file.
 _TOP_KEYS = tuple(name for name in Profile.__struct_fields__ if name not in ("name", "source_file"))

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from harness.errors import UnsupportedModel
+from harness.profile_clock import Clock
 
 Isa = Literal[
     "armv5te",
@@ -168,6 +169,8 @@ class Profile(_Table, frozen=True, kw_only=True):
     emulation: Emulation
     runtimes: Runtimes = Runtimes()
     storage: Storage = Storage()
+    clock: Clock | None = None
+    """None where nobody measured this board: then the clock's general figures hold."""
     aliases: tuple[_Alias, ...] = ()
     extends: str = ""
     """Name of the profile this one is based on; "" for none."""

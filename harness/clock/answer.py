@@ -1,0 +1,240 @@
+"""From a model on a board to an estimate, through the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from harness.cache import cache_dir, explained
+from harness.clock.estimate import LatencyEstimate, OperatorTime, longest
+from harness.clock.features import Step, steps_of
+from harness.clock.model import Cost, cost, step_cost
+from harness.clock.operators import operators_of
+from harness.clock.pipeline import Core, core_named
+from harness.clock.rig import Measured, Rig, Subject, measurement_key
+from harness.clock.trust import Trust, most_threads, thread_equivalent, trust_for
+from harness.errors import MissingCapability, OptionError
+from harness.profile_clock import Parameters
+
+if TYPE_CHECKING:
+    from harness.clock.trace import Trace
+    from harness.profile import Profile
+
+Progress = Callable[[str], None]
+
+
+def estimate(
+    profile: Profile,
+    subject: Subject,
+    *,
+    threads: int = 1,
+    refresh: bool = False,
+    rig: Rig | None = None,
+    progress: Progress | None = None,
+) -> LatencyEstimate:
+    """The latency of one inference on ``profile``.
+
+    Args:
+        profile: the board.
+        subject: model, runtime, kernels, inputs.
+        threads: of the runtime, 1 to all cores of the chip.
+        refresh: count again although it is known.
+        rig: a board that counts already; closed by whoever made it.
+        progress: called with a line of text while something slow happens.
+
+    Raises:
+        MissingCapability: the core has no model, or no whole board can be emulated here.
+        OptionError: more threads than the board has cores.
+        DeviceFailed: the model crashed on the board.
+    """
+    most = most_threads(profile)
+    if not 1 <= threads <= most:
+        raise OptionError(
+            f"threads={threads!r}, but {profile.name} has {most} core(s)",
+            next_step=f"use 1 to {most}",
+        )
+    refuse_accelerators(subject)
+    core = core_named(profile.cpu.core)
+    trust = trust_for(profile)
+    key = measurement_key(profile, core, subject)
+    answer = _answer_path(key, profile, trust, threads)
+    if not refresh and answer.exists():
+        found = msgspec.json.decode(answer.read_bytes(), type=LatencyEstimate)
+        return replace(found, cached=True)
+    if rig is not None:
+        measured = rig.measure(subject, refresh=refresh)
+    else:
+        with Rig(profile, progress) as own:
+            measured = own.measure(subject, refresh=refresh)
+    result = evaluate(profile, core, trust, subject, measured, threads)
+    with explained(answer):
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        staged = answer.with_suffix(f".{hashlib.sha256(str(id(result)).encode()).hexdigest()[:8]}")
+        staged.write_bytes(msgspec.json.encode(asdict(result)))
+        staged.replace(answer)
+    return result
+
+
+def refuse_accelerators(subject: Subject) -> None:
+    """Refuse what would run elsewhere on the board than on its cores.
+
+    Raises:
+        MissingCapability: the model was compiled for an Edge TPU, a GPU or an NPU.
+    """
+    for operator in operators_of(subject.content, subject.format):
+        if operator.kind in _ACCELERATED or operator.kind.startswith(("edgetpu", "vx-", "neutron")):
+            raise MissingCapability(
+                f"{str(subject.model)!r} has the operator {operator.kind!r}, which runs on an "
+                "accelerator; the device clock knows cores only and does not guess",
+                next_step="measure it on a board, or estimate the model before it was compiled "
+                "for the accelerator",
+                details={"operator": operator.kind},
+            )
+
+
+#: Custom operators that stand for a compiled part of the model.
+_ACCELERATED = frozenset(
+    {"edgetpu-custom-op", "vx-delegate", "NeutronGraph", "ethos-u", "DISPATCH_OP", "QNN_CUSTOM"}
+)
+
+
+def steps(profile: Profile, core: Core, subject: Subject, trace: Trace) -> list[Step]:
+    """The steps of one inference of ``subject``."""
+    kernels = dict(subject.options).get("kernels", "")
+    return steps_of(
+        trace,
+        core,
+        operators_of(subject.content, subject.format),
+        bits=32 if profile.os.arch in ("armhf", "armel") else 64,
+        caches=3 if profile.cpu.l3_kib else 2 if profile.cpu.l2_kib else 1,
+        delegated=subject.module == "onnx" or _delegated(kernels, subject, trace),
+    )
+
+
+def _delegated(kernels: str, subject: Subject, trace: Trace) -> bool:
+    """Whether XNNPACK really ran: TFLite leaves models that it cannot take to its own kernels."""
+    if kernels != "xnnpack" or not trace.segments:
+        return False
+    # Without a delegate each operator is a segment, and one more is the prelude.
+    return len(trace.segments) != len(operators_of(subject.content, subject.format)) + 1
+
+
+def evaluate(
+    profile: Profile,
+    core: Core,
+    trust: Trust,
+    subject: Subject,
+    measured: Measured,
+    threads: int,
+) -> LatencyEstimate:
+    """The estimate that a measurement leads to; no emulation."""
+    float_inputs = sum(a.size for a in subject.inputs if np.issubdtype(a.dtype, np.floating))
+    equivalent = thread_equivalent(profile, threads)
+    mhz, parameters = profile.cpu.mhz, trust.parameters
+
+    def costs(which: list[Step]) -> Cost:
+        return cost(which, parameters, mhz=mhz, threads=equivalent, float_inputs=float_inputs)
+
+    steady, cold = (steps(profile, core, subject, t) for t in (measured.steady, measured.cold))
+    whole = costs(steady)
+    total = whole.total_ms
+    wide = 1 + trust.error
+    inputs_ms = float_inputs * parameters.input_cycles / (mhz * 1e3)
+    notes = _notes(profile, core, measured, threads)
+    return LatencyEstimate(
+        latency_ms=total,
+        low_ms=total / wide,
+        high_ms=total * wide,
+        source=trust.source,
+        device=profile.name,
+        runtime=measured.facts["runtime"],
+        kernels=_kernels(measured),
+        threads=threads,
+        cycles=round(sum(_one_core(s, parameters, mhz) for s in steady)),
+        instructions=measured.steady.instructions,
+        compute_ms=whole.compute_ms,
+        memory_ms=whole.memory_ms,
+        overhead_ms=whole.overhead_ms,
+        invoke_ms=total - inputs_ms,
+        first_ms=max(costs(cold).total_ms, total),
+        operators=longest(_operators(steady, parameters, mhz, equivalent, total)),
+        notes=notes,
+        systematic=trust.systematic,
+    )
+
+
+def _one_core(step: Step, parameters: Parameters, mhz: float) -> float:
+    return step_cost(step, parameters, mhz=mhz, threads=1).total_ms * mhz * 1e3
+
+
+def _kernels(measured: Measured) -> str:
+    delegates = ", ".join(measured.facts["delegates"]) or "no delegate"
+    return f"{measured.facts['kernels']} ({delegates})"
+
+
+def _operators(
+    steady: Sequence[Step], parameters: Parameters, mhz: float, threads: float, total: float
+) -> list[OperatorTime]:
+    if len(steady) < 2:
+        return []
+    found = []
+    for step in steady:
+        each = step_cost(step, parameters, mhz=mhz, threads=threads)
+        found.append(
+            OperatorTime(
+                name=step.name,
+                kind=step.kind,
+                latency_ms=each.total_ms,
+                share=each.total_ms / total if total else 0.0,
+                bound="memory" if each.memory_ms > each.compute_ms else "compute",
+            )
+        )
+    return found
+
+
+def _notes(profile: Profile, core: Core, measured: Measured, threads: int) -> tuple[str, ...]:
+    notes = [
+        (
+            "a cool, otherwise idle board at its full clock: governors, heat and other programs "
+            "are not in it"
+        )
+    ]
+    if threads > profile.cpu.cores:
+        notes.append(
+            f"{threads} threads on {profile.cpu.cores} {profile.cpu.core} and the chip's smaller "
+            "cores: a rough model"
+        )
+    if not measured.steady.segments:
+        notes.append("the runtime's steps could not be told apart: no figures for operators")
+    return tuple(notes)
+
+
+def _answer_path(key: str, profile: Profile, trust: Trust, threads: int) -> Path:
+    content: list[Any] = [
+        key,
+        model_digest(),
+        msgspec.to_builtins(trust.parameters),
+        (trust.error, trust.systematic, trust.source),
+        (profile.name, profile.cpu.mhz, profile.cpu.core, profile.cpu.cores, threads),
+    ]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+    return cache_dir() / "clock-answers" / f"{digest}.json"
+
+
+@lru_cache(maxsize=1)
+def model_digest() -> str:
+    """Changes with every core and every formula."""
+    package = Path(str(resources.files("harness.clock")))
+    digest = hashlib.sha256()
+    for path in sorted([*package.glob("*.py"), *package.glob("*/*.toml")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

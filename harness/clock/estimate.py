@@ -1,0 +1,232 @@
+"""What the device clock answers with: a latency, its bounds, and what both rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from harness.errors import OptionError
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorTime:
+    """A step of the inference, with its share."""
+
+    name: str
+    kind: str
+    latency_ms: float
+    share: float
+    """Of the whole, 0 to 1."""
+    bound: Literal["compute", "memory"]
+    """What it waits for most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyEstimate:
+    """The time of one inference on the board, in milliseconds, predicted from the instructions
+    that the model's own kernels executed on the emulated core. Never an emulator's wall clock."""
+
+    latency_ms: float
+    """One inference as a client sees it: inputs filled, model invoked, caches warm."""
+    low_ms: float
+    high_ms: float
+    """Bounds that cover 90 % of the measurements the clock was checked on."""
+    source: str
+    """Where it is from and how far to trust it."""
+    device: str
+    runtime: str
+    kernels: str
+    threads: int
+    cycles: int
+    """Of one core, for the whole inference on one thread, all caches considered."""
+    instructions: int
+    """Exact, of one steady inference on one thread."""
+    compute_ms: float
+    memory_ms: float
+    overhead_ms: float
+    """Threads, entering the runtime, filling floating-point inputs."""
+    invoke_ms: float
+    """Without filling the inputs."""
+    first_ms: float
+    """The first inference after loading, caches empty."""
+    operators: tuple[OperatorTime, ...] = ()
+    """The longest first; empty where the runtime's steps could not be told apart."""
+    notes: tuple[str, ...] = ()
+    cached: bool = False
+    """Whether it was computed earlier, for the same model, input, runtime and board."""
+    systematic: float = field(default=0.0, repr=False)
+    """Part of the error that all estimates for one board share; it cancels in a comparison."""
+
+    @property
+    def error(self) -> float:
+        """Half width of the bounds, relative: 0.1 for ±10 %."""
+        return math.sqrt(self.high_ms / self.low_ms) - 1 if self.low_ms > 0 else math.inf
+
+    def verdict(self, budget_ms: float) -> Verdict:
+        """``pass`` when even the upper bound is within the budget, ``fail`` when even the lower
+        one is over it, ``inconclusive`` between.
+
+        Raises:
+            OptionError: the budget is not a positive number.
+        """
+        if not budget_ms > 0:
+            raise OptionError(
+                f"a latency budget of {budget_ms!r} ms means nothing",
+                next_step="give a positive number of milliseconds",
+            )
+        if self.high_ms <= budget_ms:
+            return "pass"
+        return "fail" if self.low_ms > budget_ms else "inconclusive"
+
+    def assert_within(self, budget_ms: float) -> None:
+        """Fail with text to act on unless :meth:`verdict` is ``pass``."""
+        verdict = self.verdict(budget_ms)
+        if verdict != "pass":
+            raise AssertionError(self.explain(budget_ms))
+
+    def explain(self, budget_ms: float | None = None) -> str:
+        """The estimate, what it is made of and, with a budget, what it means for it."""
+        bounds = f"{self.low_ms:.4g} to {self.high_ms:.4g}"
+        how = f"{self.runtime}, {self.kernels}, {self.threads} thread(s)"
+        lines = [f"{self.latency_ms:.4g} ms on {self.device} ({bounds}), {how}"]
+        if budget_ms is not None:
+            lines[0] = {
+                "pass": f"within the budget of {budget_ms:g} ms: ",
+                "fail": f"over the budget of {budget_ms:g} ms: ",
+                "inconclusive": f"cannot tell whether it is within {budget_ms:g} ms: ",
+            }[self.verdict(budget_ms)] + lines[0]
+        whole = self.latency_ms or 1.0
+        lines.append(
+            f"  computing {self.compute_ms:.3g} ms ({self.compute_ms / whole:.0%}), waiting for "
+            f"memory {self.memory_ms:.3g} ms ({self.memory_ms / whole:.0%}), overhead "
+            f"{self.overhead_ms:.3g} ms ({self.overhead_ms / whole:.0%}); first inference "
+            f"{self.first_ms:.4g} ms"
+        )
+        lines += [
+            f"  {o.share:4.0%}  {o.latency_ms:8.3g} ms  {o.kind or 'step':<20} {o.name}"
+            f" ({o.bound}-bound)"
+            for o in self.operators[:5]
+        ]
+        lines.append(f"  from: {self.source}")
+        lines += [f"  note: {note}" for note in self.notes]
+        if budget_ms is not None:
+            lines.append("  next: " + self._advice(budget_ms))
+        return "\n".join(lines)
+
+    def _advice(self, budget_ms: float) -> str:
+        verdict = self.verdict(budget_ms)
+        if verdict == "pass":
+            return "nothing to do"
+        if verdict == "inconclusive":
+            return (
+                "measure on a real board and calibrate with it (edge-harness calibrate), or give "
+                f"the budget {self.high_ms / budget_ms - 1:.0%} more room"
+            )
+        factor = self.latency_ms / budget_ms
+        if self.memory_ms > self.compute_ms:
+            return f"{factor:.2g}× too slow and memory-bound: int8 weights, or a smaller input"
+        return (
+            f"{factor:.2g}× too slow and compute-bound: an int8 model, a narrower or smaller one, "
+            "more threads, or a faster board"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the longest ten operators."""
+        fields = asdict(self)
+        fields["operators"] = fields["operators"][:10]
+        return fields
+
+    def compare(self, other: LatencyEstimate) -> Comparison:
+        """This one against ``other``, an earlier or another estimate for the same device.
+
+        Raises:
+            OptionError: the devices differ.
+        """
+        if self.device != other.device:
+            raise OptionError(
+                f"{self.device} and {other.device} are different boards: their errors have little "
+                "in common",
+                next_step="compare two estimates for one board",
+            )
+        ratio = self.latency_ms / other.latency_ms
+        mine = math.log(self.high_ms / self.latency_ms)
+        theirs = math.log(other.high_ms / other.latency_ms)
+        common = min(self.systematic, other.systematic)
+        # What both have in common cancels; what is each one's own adds up. Two that execute
+        # nearly the same instructions have nearly everything in common.
+        alike = max(0.0, 1 - abs(math.log(ratio)))
+        if (self.runtime, self.kernels, self.threads) == (
+            other.runtime,
+            other.kernels,
+            other.threads,
+        ):
+            common = common + (1 - common) * alike
+        own = math.sqrt((mine**2 + theirs**2) * (1 - common))
+        return Comparison(ratio=ratio, low=ratio * math.exp(-own), high=ratio * math.exp(own))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How many times as long one takes as the other."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def slower(self) -> bool:
+        """Whether it is certainly slower."""
+        return self.low > 1
+
+    @property
+    def faster(self) -> bool:
+        """Whether it is certainly faster."""
+        return self.high < 1
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.3f}× ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Latencies over several inputs, where data decide the path. Nearest rank; a percentile that
+    the sample is too small for is refused."""
+
+    estimates: tuple[LatencyEstimate, ...]
+
+    def latency_ms(self, percent: float) -> float:
+        """The ``percent``-th percentile, by nearest rank.
+
+        Raises:
+            OptionError: it is out of range, or the sample is too small: fewer than
+                100 / (100 - percent) inputs.
+        """
+        count = len(self.estimates)
+        if not 0 < percent < 100:
+            raise OptionError(f"there is no percentile {percent!r}", next_step="use 0 < p < 100")
+        if count * (100 - percent) < 100 - 1e-9:
+            needed = math.ceil(100 / (100 - percent))
+            raise OptionError(
+                f"p{percent:g} of {count} inputs means nothing",
+                next_step=f"give at least {needed} inputs",
+            )
+        ranked = sorted(e.latency_ms for e in self.estimates)
+        return ranked[math.ceil(percent / 100 * count) - 1]
+
+    @property
+    def worst(self) -> LatencyEstimate:
+        return max(self.estimates, key=lambda e: e.latency_ms)
+
+    @property
+    def data_dependent(self) -> bool:
+        """Whether any two inputs executed different numbers of instructions."""
+        return len({e.instructions for e in self.estimates}) > 1
+
+
+def longest(operators: Sequence[OperatorTime]) -> tuple[OperatorTime, ...]:
+    """The same, the longest first; equal ones in the order they ran."""
+    return tuple(sorted(operators, key=lambda o: -o.latency_ms))

@@ -1,0 +1,124 @@
+"""Inputs to measure with, where the user gives none: the same numbers on every machine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.models import ModelFile
+from harness.tensors import Array
+
+_SEED = 20240611
+#: The numpy types of the TFLite schema's TensorType numbers that a measurement can fill.
+_TYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+    12: "uint64",
+    15: "uint32",
+    16: "uint16",
+}
+
+
+def default_inputs(model: ModelFile) -> tuple[Array, ...]:
+    """Random inputs for ``model``, uniform in [-1, 1) or over the whole range of 8-bit integers;
+    0 or 1 for wider ones, which are often indices. Free dimensions are 1.
+
+    Raises:
+        InputError: the file does not tell their shapes, or they cannot be made up.
+    """
+    generator = np.random.default_rng(_SEED)
+    return tuple(_fill(generator, dtype, shape) for dtype, shape in input_types(model))
+
+
+def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
+    """``(dtype, shape)`` of each input, from the file."""
+    if model.format != "tflite":
+        return _onnx_types(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the generated code warns of its own deprecations
+        import tflite
+
+        graph = tflite.Model.GetRootAs(model.content, 0).Subgraphs(0)
+        found = []
+        for position in range(graph.InputsLength()):
+            tensor = graph.Tensors(graph.Inputs(position))
+            if tensor.Type() not in _TYPES:
+                raise InputError(
+                    f"{str(model.path)!r} has an input of a type that cannot be made up",
+                    next_step="give inputs: session.latency(inputs), or --input FILE.npz",
+                )
+            shape = tuple(max(1, tensor.Shape(i)) for i in range(tensor.ShapeLength()))
+            found.append((_TYPES[tensor.Type()], shape))
+        return found
+
+
+def _onnx_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
+    try:
+        import onnx
+    except ImportError:
+        raise InputError(
+            f"the inputs of {str(model.path)!r} are not known before it is loaded",
+            next_step="pip install 'pytest-edge-harness[onnx]', or give inputs",
+        ) from None
+    graph = onnx.load_from_string(model.content).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    return [
+        (
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            tuple(max(1, d.dim_value) for d in value.type.tensor_type.shape.dim),
+        )
+        for value in graph.input
+        if value.name not in constant
+    ]
+
+
+def _fill(generator: np.random.Generator, dtype: str, shape: Sequence[int]) -> Array:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return generator.uniform(-1, 1, shape).astype(kind)
+    if kind.kind == "b":
+        return generator.integers(0, 2, shape).astype(kind)
+    if kind.itemsize == 1:
+        limits = np.iinfo(kind)
+        return generator.integers(limits.min, limits.max + 1, shape).astype(kind)
+    return generator.integers(0, 2, shape).astype(kind)
+
+
+def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
+    """The inputs in an ``.npz`` file: by the names of the model's inputs, or in the file's order.
+
+    Raises:
+        InputError: the file is none, holds Python objects, or does not fit.
+    """
+    wanted = input_types(model)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = [file[name] for name in file.files]
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as .npz: {error}",
+            next_step="write it with numpy.savez(path, input_0=array, …), without objects",
+        ) from None
+    if len(arrays) != len(wanted):
+        raise InputError(
+            f"{str(path)!r} has {len(arrays)} array(s), the model {len(wanted)} input(s)",
+            next_step=f"give {', '.join(f'{d} {s}' for d, s in wanted)}",
+        )
+    for array, (dtype, shape) in zip(arrays, wanted, strict=True):
+        if array.dtype != np.dtype(dtype) or array.ndim != len(shape):
+            raise InputError(
+                f"{str(path)!r} has an array {array.dtype} {array.shape}",
+                next_step=f"the model wants {dtype} {shape}",
+            )
+    return tuple(arrays)

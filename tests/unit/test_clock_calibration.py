@@ -1,0 +1,160 @@
+"""Measurements from a file, and a fit into a profile."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import main
+from harness.clock.calibration import own_code, write_profile
+from harness.clock.inputs import default_inputs, given_inputs
+from harness.clock.measurements import read_csv
+from harness.clock.trust import trust_for
+from harness.errors import InputError, UserError
+from harness.models import read_model
+from harness.profile import default_registry
+from harness.profile_clock import Clock
+
+MODELS = Path(__file__).parents[2] / "fixtures" / "models"
+CLOCK = Clock(
+    compute=1.05,
+    l1_miss_cycles=5.0,
+    l2_miss_cycles=10.0,
+    dram_gb_s=2.0,
+    dram_sharing=0.5,
+    overlap=2.0,
+    thread_efficiency=0.8,
+    sync_us=10.0,
+    fixed_us=100.0,
+    input_cycles=50.0,
+    rows=12,
+    measured="a board on the desk",
+    error=0.08,
+    systematic=0.4,
+)
+
+
+def test_the_published_table_is_read_whole():
+    wanted, left = read_csv(None, default_registry())
+    assert len(wanted) + len(left) == 368
+    assert {row.board for row in wanted} >= {"rpi4", "firefly-rk3588s", "jetson-agx-orin"}
+    assert all("armel" in row.reason or "Arm" in row.reason for row in left)
+
+
+def test_other_code_is_used_only_where_there_is_none_of_the_boards_own():
+    wanted, _ = read_csv(None, default_registry())
+    kept, left = own_code(wanted)
+    assert all(row.same_code for row in kept if row.board == "rpi4")
+    assert any(not row.same_code for row in kept if row.board == "rpi3b-plus")
+    assert left
+    assert "32-bit code" in left[0].reason
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no column 'model', 'device', 'threads', 'latency_ms'"),
+        ("model,device,threads\n", "no column 'latency_ms'"),
+        (b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, content, message):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message):
+        read_csv(path, default_registry())
+
+
+def test_ones_own_measurements_name_files_beside_the_csv(tmp_path):
+    (tmp_path / "digits.tflite").write_bytes((MODELS / "digits_int8.tflite").read_bytes())
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "model,device,threads,latency_ms,kernels\n"
+        "digits.tflite,rpi4,4,0.5,builtin\n"
+        "digits.tflite,rpi4,four,0.5,builtin\n"
+        "digits.tflite,nothing,4,0.5,builtin\n"
+        "gone.tflite,rpi4,4,0.5,builtin\n"
+        "digits.tflite,rpi4,4,-1,builtin\n"
+    )
+    wanted, left = read_csv(path, default_registry())
+    assert [(row.board, row.threads, row.kernels) for row in wanted] == [("rpi4", 4, "builtin")]
+    assert [row.id for row in left] == ["line 3", "line 4", "line 5", "line 6"]
+    assert "nothing" in left[1].reason
+    assert "not positive" in left[3].reason
+
+
+def test_a_fit_goes_into_a_profile_and_leaves_the_rest(tmp_path):
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    path = folder / "mine.toml"
+    path.write_text('# my board\nextends = "rpi4"\n\n[cpu]\nmhz = 1800 # boosted\n')
+    for _ in range(2):  # a second fit replaces the first
+        write_profile(path, CLOCK)
+    text = path.read_text()
+    assert "# my board" in text
+    assert "# boosted" in text
+    profile = default_registry(extra_dirs=[folder]).get("mine")
+    assert profile.clock == CLOCK
+    trust = trust_for(profile)
+    assert trust.error == 0.08
+    assert "±8%, calibrated on 12 measurements" in trust.source
+    assert "a board on the desk" in trust.source
+
+
+def test_a_profile_that_is_not_there_cannot_be_written(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.toml"):
+        write_profile(tmp_path / "gone.toml", CLOCK)
+
+
+def test_inputs_are_the_same_every_time_and_fit_the_model():
+    model = read_model(MODELS / "multi_io.tflite")
+    first, again = default_inputs(model), default_inputs(model)
+    assert [a.shape for a in first] == [(1, 4), (1, 4)]
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+
+
+def test_given_inputs_must_fit_and_hold_no_objects(tmp_path):
+    model = read_model(MODELS / "digits_int8.tflite")
+    ((good,),) = (default_inputs(model),)
+    np.savez(tmp_path / "good.npz", x=good)
+    assert (given_inputs(model, tmp_path / "good.npz")[0] == good).all()
+    np.savez(tmp_path / "two.npz", x=good, y=good)
+    np.savez(tmp_path / "type.npz", x=good.astype(np.float32))
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    (tmp_path / "text.npz").write_text("no")
+    for name in ("two", "type", "objects", "text", "missing"):
+        with pytest.raises(InputError, match=f"{name}.npz"):
+            given_inputs(model, tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.tflite", "--device", "rpi4"], "there is no model file 'gone.tflite'"),
+        ([str(MODELS / "digits_int8.tflite"), "--device", "rpi99"], "rpi99"),
+        ([str(MODELS / "digits_int8.tflite")], "Missing option '--device'"),
+        (
+            [str(MODELS / "digits_int8.tflite"), "--device", "rpi4", "--budget", "soon"],
+            "'soon' is not a time",
+        ),
+        (
+            [str(MODELS / "digits_int8.tflite"), "--device", "rpi4", "--threads", "9"],
+            "threads=9, but rpi4 has 4 core(s)",
+        ),
+        (
+            [str(MODELS / "digits_int8.tflite"), "--device", "edge-server"],
+            "no model of the core 'Haswell'",
+        ),
+        (
+            [str(MODELS / "digits_int8.tflite"), "--device", "rpi4", "--runtime", "onnx"],
+            "cannot run a tflite model",
+        ),
+    ],
+)
+def test_wrong_words_are_one_clear_error(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path))
+    result = CliRunner().invoke(main, ["latency", *arguments])
+    assert result.exit_code in (2, 3)
+    assert message in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,283 @@
+"""Cycles and misses to milliseconds; fits; what is left out; the answer."""
+
+import dataclasses
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+from harness.clock.calibrate import Errors, calibrated, fitted, left_out, linear, minor_families
+from harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
+from harness.clock.features import Step
+from harness.clock.fit import NAMES, Arrays, Row, errors, fit, half_width
+from harness.clock.model import cost, step_cost
+from harness.clock.trust import general, thread_equivalent, trust_for
+from harness.errors import OptionError
+from harness.profile import default_registry
+from harness.profile_clock import Parameters
+
+PLAIN = Parameters(
+    compute=1.0,
+    l1_miss_cycles=5.0,
+    l2_miss_cycles=10.0,
+    dram_gb_s=2.0,
+    dram_sharing=0.5,
+    overlap=2.0,
+    thread_efficiency=0.8,
+    sync_us=10.0,
+    fixed_us=100.0,
+    input_cycles=50.0,
+)
+
+
+def step(**changes):
+    fields = {
+        "name": "s",
+        "kind": "CONV_2D",
+        "macs": 1,
+        "instructions": 1000,
+        "cycles": 3e6,
+        "serial_cycles": 0.0,
+        "l1_misses": 1000,
+        "l2_misses": 0,
+        "dram_lines": 10_000,
+        "dram_again": 0,
+    }
+    return Step(**{**fields, **changes})
+
+
+def test_computing_is_cycles_over_the_clock():
+    alone = step(l1_misses=0, dram_lines=0)
+    assert step_cost(alone, PLAIN, mhz=1500, threads=1).total_ms == pytest.approx(2.0)
+
+
+def test_memory_is_lines_over_the_rate():
+    waiting = step(cycles=0.0, l1_misses=0, dram_lines=31_250)  # 2 MB at 2 GB/s
+    assert step_cost(waiting, PLAIN, mhz=1500, threads=1).total_ms == pytest.approx(1.0)
+
+
+def test_threads_shorten_what_is_shared_and_leave_the_rest():
+    shared = step(l1_misses=0, dram_lines=0)
+    four = step_cost(shared, PLAIN, mhz=1500, threads=4)
+    assert four.compute_ms == pytest.approx(2.0 / (1 + 3 * 0.8))
+    assert four.overhead_ms == pytest.approx(0.01)
+    serial = step(l1_misses=0, dram_lines=0, serial_cycles=3e6)
+    assert step_cost(serial, PLAIN, mhz=1500, threads=4).total_ms == pytest.approx(2.0)
+
+
+def test_threads_share_what_is_fetched_again():
+    again = step(cycles=1.0, l1_misses=0, dram_lines=31_250, dram_again=31_250)
+    assert step_cost(again, PLAIN, mhz=1500, threads=3).memory_ms == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("overlap", [1.0, 2.0, 8.0])
+def test_both_together_lie_between_the_longer_and_the_sum(overlap):
+    parameters = msgspec.structs.replace(PLAIN, overlap=overlap)
+    got = step_cost(step(), parameters, mhz=1500, threads=1).total_ms
+    compute, memory = (3e6 + 5000) / 1.5e6, 10_000 * 64 / 2e6
+    assert max(compute, memory) <= got <= compute + memory + 1e-9
+
+
+def test_filling_float_inputs_and_entering_the_runtime_are_extra():
+    bare = cost([step()], PLAIN, mhz=1500, threads=1, float_inputs=3000, whole=False)
+    whole = cost([step()], PLAIN, mhz=1500, threads=1, float_inputs=3000)
+    assert whole.total_ms - bare.total_ms == pytest.approx(0.1 + 3000 * 50 / 1.5e6)
+
+
+def rows(parameters, seed=0, boards=("here",), noise=0.0):
+    generator = np.random.default_rng(seed)
+    found = []
+    for board in boards:
+        for number in range(24):
+            scale = 10 ** generator.uniform(-1, 1)
+            made = [
+                step(
+                    cycles=scale * generator.uniform(1e6, 6e6),
+                    serial_cycles=scale * generator.uniform(0, 5e5),
+                    l1_misses=int(scale * generator.uniform(1e4, 2e5)),
+                    dram_lines=int(scale * generator.uniform(1e3, 1e5)),
+                    dram_again=int(scale * 900),
+                )
+                for _ in range(5)
+            ]
+            row = Row(
+                id=f"{board}-{number}",
+                board=board,
+                family=f"family {number % 3}",
+                model=f"model {number // 2}",
+                precision="int8" if number % 2 else "fp32",
+                latency_ms=1.0,
+                mhz=1500,
+                threads=(1, 2, 4)[number % 3],
+                float_inputs=0 if number % 2 else 150_000,
+                whole=number % 5 > 0,
+                steps=made,
+                dram_peak_gb_s=12.8,
+                macs=int(scale * 1e7),
+                activation_bytes=int(scale * 1e6),
+            )
+            measured = row.predict(parameters) * math.exp(noise * generator.standard_normal())
+            found.append(dataclasses.replace(row, latency_ms=measured))
+    return found
+
+
+def test_the_arrays_and_the_model_are_one_formula():
+    table = rows(PLAIN)
+    values = msgspec.structs.asdict(PLAIN)
+    for other in (1.0, 1.3):
+        changed = {**values, "compute": other, "overlap": 1.5}
+        parameters = msgspec.convert(changed, Parameters)
+        expected = [row.predict(parameters) for row in table]
+        got = Arrays(table).predict(changed, changed["dram_gb_s"])
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_a_fit_predicts_what_it_was_not_shown():
+    truth = msgspec.structs.replace(PLAIN, compute=1.4, dram_gb_s=3.5, input_cycles=80.0)
+    table = rows(truth, noise=0.01)
+    held = left_out(table, lambda row: row.model, fitted(None), "model")
+    assert len(held.values) == len(table)
+    assert held.mean < 0.05
+    assert abs(errors(table, fit(table))).mean() < 0.03
+
+
+def test_a_calibration_keeps_bounds_that_cover_what_was_left_out():
+    table = rows(PLAIN, noise=0.03)
+    clock = calibrated(table, None, "a test")
+    assert clock.rows == len(table)
+    held = left_out(table, lambda row: row.model, fitted(None), "model")
+    promised = dataclasses.replace(held, bounds=clock.error)
+    assert promised.covered >= 0.9
+    assert 0 < clock.error < 0.3
+
+
+def test_a_family_that_is_most_of_the_measurements_sets_no_bounds():
+    table = rows(PLAIN)
+    most = [dataclasses.replace(row, family="most") for row in table[:20]] + [
+        dataclasses.replace(row, family="few") for row in table[20:]
+    ]
+    assert len(minor_families(most, None)) == 4
+    assert len(minor_families(table, None)) == len(table)  # three families of equal size
+
+
+def test_bounds_take_one_rank_more_than_the_share_they_cover():
+    assert half_width([0.1] * 8 + [0.5]) == pytest.approx(0.5)
+    assert half_width([-0.2, 0.1]) == pytest.approx(0.25)  # 1 / 0.8
+    assert half_width([]) == math.inf
+
+
+def test_a_regression_that_cannot_be_fitted_says_nothing():
+    table = rows(PLAIN)[:2]
+    got = linear(lambda row: [row.macs, 1.0])(table[:1], table[1:])
+    assert np.isnan(got).all()
+
+
+def test_errors_know_their_ranks():
+    table = tuple(rows(PLAIN))
+    exact = Errors(what="exact", values=np.zeros(len(table)), rows=table, bounds=0.1)
+    assert (exact.mean, exact.p90, exact.covered, exact.spearman()) == (0, 0, 1, pytest.approx(1))
+
+
+def test_a_board_that_nobody_measured_gets_the_general_figures_and_their_bounds():
+    profile = msgspec.structs.replace(default_registry().get("rpi4"), clock=None)
+    trust = trust_for(profile)
+    assert trust.error == general().error
+    assert "never calibrated on this board" in trust.source
+    expected = profile.memory.bandwidth_gb_s * general().dram_share
+    assert trust.parameters.dram_gb_s == pytest.approx(expected)
+
+
+def test_threads_beyond_the_big_cores_are_worth_less():
+    rock = default_registry().get("rock-3399")
+    assert thread_equivalent(rock, 2) == 2
+    assert 2 < thread_equivalent(rock, 6) < 6
+
+
+# -- the answer ------------------------------------------------------------------------------------
+
+
+def estimate(**changes):
+    fields = {
+        "latency_ms": 10.0,
+        "low_ms": 8.0,
+        "high_ms": 12.5,
+        "source": "device-clock ±25%, a test",
+        "device": "rpi4",
+        "runtime": "tflite-runtime 2.14.0",
+        "kernels": "builtin (no delegate)",
+        "threads": 4,
+        "cycles": 60_000_000,
+        "instructions": 50_000_000,
+        "compute_ms": 7.0,
+        "memory_ms": 2.0,
+        "overhead_ms": 1.0,
+        "invoke_ms": 9.5,
+        "first_ms": 20.0,
+        "operators": (
+            OperatorTime(name="conv_7", kind="CONV_2D", latency_ms=4.0, share=0.4, bound="compute"),
+        ),
+        "systematic": 0.6,
+    }
+    return LatencyEstimate(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("budget", "verdict"), [(13, "pass"), (12.5, "pass"), (10, "inconclusive"), (7.9, "fail")]
+)
+def test_a_budget_is_kept_missed_or_open_by_the_bounds(budget, verdict):
+    assert estimate().verdict(budget) == verdict
+    if verdict == "pass":
+        estimate().assert_within(budget)
+    else:
+        with pytest.raises(AssertionError, match=r"rpi4"):
+            estimate().assert_within(budget)
+
+
+@pytest.mark.parametrize("budget", [0, -1, math.nan])
+def test_a_budget_of_nothing_is_refused(budget):
+    with pytest.raises(OptionError, match="means nothing"):
+        estimate().verdict(budget)
+
+
+def test_the_text_of_a_missed_budget_says_what_to_do():
+    text = estimate(low_ms=9, high_ms=11).explain(5)
+    assert text.startswith("over the budget of 5 ms: 10 ms on rpi4 (9 to 11)")
+    assert "conv_7" in text
+    assert "device-clock ±25%" in text
+    assert "next: 2× too slow and compute-bound" in text
+    assert "calibrate" in estimate().explain(10)
+
+
+def test_a_regression_shows_although_the_absolute_is_uncertain():
+    now, before = estimate(latency_ms=10.6, low_ms=8.48, high_ms=13.25), estimate()
+    ratio = now.compare(before)
+    assert ratio.ratio == pytest.approx(1.06)
+    assert ratio.slower
+    assert not ratio.faster
+    assert not before.compare(before).slower
+
+
+def test_a_comparison_of_unlike_models_keeps_wide_bars():
+    ratio = estimate(latency_ms=30, low_ms=24, high_ms=37.5).compare(estimate())
+    assert ratio.low < 2.7
+    with pytest.raises(OptionError, match="different boards"):
+        estimate().compare(estimate(device="rpi5"))
+
+
+def test_percentiles_are_by_nearest_rank_and_refused_for_small_samples():
+    many = Percentiles(
+        estimates=tuple(estimate(latency_ms=float(n), instructions=n) for n in range(1, 21))
+    )
+    assert many.latency_ms(50) == 10
+    assert many.latency_ms(95) == 19
+    assert many.worst.latency_ms == 20
+    assert many.data_dependent
+    with pytest.raises(OptionError, match=r"p99 of 20 inputs"):
+        many.latency_ms(99)
+    with pytest.raises(OptionError):
+        many.latency_ms(100)
+
+
+def test_names_of_parameters_are_those_of_the_profile():
+    assert tuple(msgspec.structs.fields(Parameters)[i].name for i in range(len(NAMES))) == NAMES
