@@ -422,5 +422,11 @@ def compare(name: str, **options: Any) -> None:
     sys.exit(0 if passed else 1)
 
 
+from harness.commands import latency as _latency  # noqa: E402
+
+main.add_command(_latency.latency)
+main.add_command(_latency.calibrate)
+
+
 if __name__ == "__main__":
     main()

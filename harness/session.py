@@ -25,6 +25,7 @@ from harness.models import ModelFile
 from harness.tensors import Array, Outputs, Tensor, arrange, tensor_from
 
 if TYPE_CHECKING:
+    from harness.clock.estimate import LatencyEstimate, Percentiles
     from harness.device import Device
     from harness.onnx_file import Quantization
 
@@ -275,6 +276,42 @@ class Session:
             header = {"op": "bench", "repeats": repeats, "tensors": _described(arrays)}
             seconds: list[float] = self._ask(header, *arrays)["seconds"]
             return seconds
+
+    def latency(
+        self, inputs: Any = None, *, threads: int | None = None, refresh: bool | None = None
+    ) -> LatencyEstimate:
+        """The time of one inference on the board, predicted from the instructions that this
+        model's kernels execute; with bounds and their source. Never the emulator's wall clock,
+        and the same on every machine.
+
+        Args:
+            inputs: as for :meth:`run`; None for random ones that are always the same.
+            threads: of the runtime (default: the session's own).
+            refresh: count again although nothing has changed (default: ``--edge-refresh``).
+
+        Raises:
+            MissingCapability: the core has no model, no whole board can be emulated here, or
+                the model would run on an accelerator.
+            OptionError: more threads than the board has cores.
+            InputError: inputs do not fit the model.
+        """
+        from harness.clock.sessions import latency
+
+        return latency(self, inputs, threads=threads, refresh=refresh)
+
+    def latencies(self, samples: Iterable[Any], *, threads: int | None = None) -> Percentiles:
+        """:meth:`latency` of each of ``samples``, for models whose path depends on data."""
+        from harness.clock.sessions import latencies
+
+        return latencies(self, samples, threads=threads)
+
+    def between_markers(self, inputs: Any, repeats: int) -> dict[str, Any]:
+        """Run ``repeats`` times, each between the device clock's markers; what is mapped where."""
+        with self._lock:
+            arrays = self._arranged(inputs)
+            self._fit(arrays)
+            header = {"op": "clock", "repeats": repeats, "tensors": _described(arrays)}
+            return self._ask(header, *arrays)
 
     # -- the worker --------------------------------------------------------------------------
 

@@ -1,1 +1,1 @@
-"""Bodies of the larger commands of ``edge-harness``."""
+"""Bodies of the larger commands of ``edge-harness``; ``cli.py`` is the door."""

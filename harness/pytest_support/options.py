@@ -35,6 +35,8 @@ class Settings:
     memory_mib: int | None
     runtimes: tuple[str, ...] = ()
     """Runtimes to take where a test names no version, such as ``onnxruntime==1.21.0``."""
+    refresh: bool = False
+    """Whether latencies are counted again although they are known."""
 
 
 def add(parser: pytest.Parser) -> None:
@@ -78,6 +80,12 @@ def add(parser: pytest.Parser) -> None:
         action="store_true",
         default=False,
         help="write the golden outputs that assert_golden compares with, instead of failing",
+    )
+    group.addoption(
+        "--edge-refresh",
+        dest="edge_refresh",
+        action="store_true",
+        help="count latencies again although model, inputs, runtime and board are unchanged",
     )
     group.addoption(
         "--edge-memory-mib",
@@ -218,6 +226,7 @@ def settings_of(config: pytest.Config) -> Settings:
         profile_dirs=_profile_dirs(config),
         memory_mib=option.edge_memory_mib,
         runtimes=_runtimes(config),
+        refresh=bool(option.edge_refresh),
     )
 
 

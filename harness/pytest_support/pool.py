@@ -156,7 +156,7 @@ class Pool:
             # Tried once: what failed to start will fail again, and each try may take minutes.
             raise copy.copy(self._failed[remembered])
         try:
-            return open_device(
+            device = open_device(
                 self.profile(wanted),
                 engine=key[1],
                 needs=self._needs(wanted),
@@ -166,6 +166,8 @@ class Pool:
                 profiles=self._registry.working()[0] if self.settings.profile_dirs else (),
                 runtimes=self.settings.runtimes,
             )
+            device.refresh_clock = self.settings.refresh
+            return device
         except MissingCapability as error:
             if self.settings.strict:
                 raise

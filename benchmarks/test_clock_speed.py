@@ -1,0 +1,95 @@
+"""Speeds of the device clock, as ratios in one run: ``make bench`` or
+
+pytest benchmarks/test_clock_speed.py -s
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fixtures.architectures import build
+from harness.clock.answer import estimate
+from harness.clock.build import ensure_plugin
+from harness.clock.inputs import default_inputs
+from harness.clock.pipeline import core_named
+from harness.clock.rig import Subject, plugin_argument
+from harness.device import open_device
+from harness.image.board_tools import ensure_board_tools
+from harness.models import read_model
+from harness.profile import default_registry
+
+RPI4 = default_registry().get("rpi4")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "mobilenet_v2_int8.tflite"
+    path.write_bytes(build("mobilenet_v2_1.0_224", "int8"))
+    return path
+
+
+@pytest.fixture
+def report(record_property, capsys):
+    def show(what: str, value: float, goal: float, unit: str = "×") -> None:
+        record_property(what, value)
+        with capsys.disabled():
+            verdict = "within" if value <= goal else "MISSES"
+            print(f"\n  {what}: {value:.2f} {unit} ({verdict} the goal of {goal:g} {unit})")
+
+    return show
+
+
+def inference_s(model, plugin: str) -> float:
+    """The fastest of five steady inferences on the whole board, markers around each."""
+    warm = ("tflite", RPI4.runtime_requirement("tflite"))
+    with open_device(RPI4, engine="vm", plugin=plugin, warm=warm) as board:
+        if plugin:
+            (board._state_dir / "clock").mkdir()
+        with board.load(model) as session:
+            inputs = list(default_inputs(session.model))
+            session.between_markers(inputs, 1)
+            times = []
+            for _ in range(5):
+                started = time.perf_counter()
+                session.between_markers(inputs, 1)
+                times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def test_counting_against_the_same_inference_without_the_plugin(model, report):
+    library = ensure_plugin(ensure_board_tools().version)
+    whole = plugin_argument(library, "clock", RPI4, core_named(RPI4.cpu.core))
+    bare = inference_s(model, "")
+    counted = inference_s(model, whole.replace("mem=1", "mem=0"))
+    modelled = inference_s(model, whole)
+    report("counting / no plugin", counted / bare, 1.5)
+    report("counting with the cache model / no plugin", modelled / bare, 8)
+
+
+def test_an_estimate_from_nothing_and_again(model, report, tmp_path, monkeypatch):
+    import harness.clock.answer as answer
+    import harness.clock.rig as rig
+
+    # Everything else in the cache stays: image, kernel, the saved board.
+    monkeypatch.setattr(rig, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(answer, "cache_dir", lambda: tmp_path)
+    file = read_model(model)
+    subject = Subject(
+        model=model,
+        content=file.content,
+        format="tflite",
+        runtime=RPI4.runtime_requirement("tflite"),
+        module="tflite",
+        options=(("kernels", "xnnpack"),),
+        inputs=default_inputs(file),
+    )
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        found = estimate(RPI4, subject, threads=4)
+        times.append(time.perf_counter() - started)
+    assert found.cached
+    report("a full estimate of MobileNet v2 int8", times[0], 60, "s")
+    report("the same again", times[1], 0.1, "s")
