@@ -46,9 +46,19 @@ def real(values: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
 
 
 def distance(
-    actual: Array, wanted: Array, mine: Tensor, theirs: Tensor, tolerance: Tolerance
+    actual: Array,
+    wanted: Array,
+    mine: Tensor,
+    theirs: Tensor,
+    tolerance: Tolerance,
+    *,
+    step: float = 0.0,
 ) -> Distance:
     """The distance of ``actual`` (of ``mine``) from ``wanted`` (of ``theirs``).
+
+    Args:
+        step: of real outputs that were quantized until the last operator: they are then
+            compared in these steps.
 
     Raises:
         InputError: the shapes differ.
@@ -69,13 +79,11 @@ def distance(
         kind = np.dtype(object) if exact else np.dtype(np.int64)
         far = np.abs(actual.astype(kind) - wanted.astype(kind)).astype(np.float64)
         return _in_steps(far, actual, wanted, tolerance)
-    if mine.scale and actual.dtype.kind in "iu":
-        return _in_steps(
-            np.abs(real(actual, mine) - real(wanted, theirs)) / mine.scale,
-            actual,
-            wanted,
-            tolerance,
-        )
+    unit = mine.scale if actual.dtype.kind in "iu" else step
+    if unit:
+        far = np.abs(real(actual, mine) - real(wanted, theirs)) / unit
+        # One step is not 1.0000001 of them: scales are float32.
+        return _in_steps(np.round(far, 3), actual, wanted, tolerance)
     return _in_floats(actual, wanted, mine, theirs, tolerance)
 
 

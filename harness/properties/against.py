@@ -18,26 +18,37 @@ from harness.properties.smallest import Inputs
 from harness.tensors import Outputs
 
 if TYPE_CHECKING:
+    from harness.fidelity.inputs import Runner
     from harness.session import Session
 
 Transform = Callable[[Any], Any]
 
 
 @contextlib.contextmanager
-def _opened(session: Session, reference: Session | str | Path) -> Iterator[Session]:
-    if isinstance(reference, str | Path):
-        from harness.fidelity import reference_session
-
-        with reference_session(session, reference) as other:
-            yield other
-    else:
+def _opened(session: Session, reference: Runner | str | Path, by: str) -> Iterator[Runner]:
+    if not isinstance(reference, str | Path):
         yield reference
+        return
+    from harness.fidelity.reference import opened
+
+    with opened(session, reference, by) as other:
+        yield other
+
+
+def _steps(session: Session) -> dict[str, float]:
+    """Steps of real outputs that were integers until the last operator."""
+    if all(tensor.dtype.kind != "f" for tensor in session.outputs):
+        return {}
+    from harness.fidelity.reference import output_steps
+
+    return output_steps(session.model)
 
 
 def equal_to(
     session: Session,
-    reference: Session | str | Path,
+    reference: Runner | str | Path,
     *,
+    by: str = "trusted",
     max_examples: int = 100,
     max_steps: float = 1,
     rtol: float = FLOAT_RTOL,
@@ -46,8 +57,9 @@ def equal_to(
     name: str = "equal_to",
     **drawing: Any,
 ) -> Hunt:
-    """Outputs are within ``max_steps`` quantization steps (quantized outputs and whole numbers)
-    or ``atol + rtol * |reference|`` (floats) of the reference's.
+    """Outputs are within ``max_steps`` quantization steps (quantized outputs, real ones that were
+    quantized until the last operator, and whole numbers) or ``atol + rtol * |reference|`` (other
+    floats) of the reference's.
 
     With ``targeted`` half of the inputs come from Hypothesis' targeted search, which drives up
     the error, and the greatest and least outputs, where saturation shows. ``worst`` of the
@@ -55,21 +67,27 @@ def equal_to(
     ``worst_inputs`` its input, also where the property holds.
 
     Args:
-        reference: another session, or a model file, which is run by the same runtime natively
-            on this machine (TFLite: by its reference kernels).
+        reference: another session, an evaluated model, or a model file, which is executed as
+            ``by`` says.
+        by: ``trusted``: TFLite's reference kernels, or ``onnx.reference`` in double precision;
+            ``native``: the same runtime on this machine; ``device``: the same on the device.
 
     Raises:
         PropertyFailed: with the smallest failing input found.
         InputError: the models do not have the same number of inputs and outputs.
     """
     tolerance = Tolerance(max_steps=max_steps, rtol=rtol, atol=atol)
-    with _opened(session, reference) as other:
+    steps = _steps(session)
+    with _opened(session, reference, by) as other:
         _fit(session, other)
+        from harness.fidelity.reference import warn_about
+
+        warn_about(other)
 
         def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
             theirs = [_translated(sample, session, other) for sample in inputs]
             pairs = zip(answers(session, inputs), answers(other, theirs), strict=True)
-            return [_judged(session, other, a, b, tolerance) for a, b in pairs]
+            return [_judged(session, other, a, b, tolerance, steps) for a, b in pairs]
 
         return hunt(
             session,
@@ -83,10 +101,11 @@ def equal_to(
 
 def _judged(
     session: Session,
-    other: Session,
+    other: Runner,
     actual: Outputs | DeviceFailed,
     wanted: Outputs | DeviceFailed,
     tolerance: Tolerance,
+    steps: Mapping[str, float],
 ) -> Verdict:
     if isinstance(actual, DeviceFailed):
         return dead(actual) or Verdict()
@@ -96,7 +115,7 @@ def _judged(
     values = []
     for mine, theirs in zip(session.outputs, other.outputs, strict=True):
         a, b = actual[mine.name], wanted[theirs.name]
-        far = distance(a, b, mine, theirs, tolerance)
+        far = distance(a, b, mine, theirs, tolerance, step=steps.get(mine.name, 0.0))
         if not far.units <= 1 and (not text or far.shown > worst):
             text = f"output {mine.name!r} is {far.text}"
         worst = max(worst, far.shown)
@@ -114,7 +133,7 @@ def _judged(
     )
 
 
-def _fit(session: Session, other: Session) -> None:
+def _fit(session: Session, other: Runner) -> None:
     for what, mine, theirs in (
         ("inputs", session.inputs, other.inputs),
         ("outputs", session.outputs, other.outputs),
@@ -126,7 +145,7 @@ def _fit(session: Session, other: Session) -> None:
             )
 
 
-def _translated(sample: Inputs, session: Session, other: Session) -> Inputs:
+def _translated(sample: Inputs, session: Session, other: Runner) -> Inputs:
     translated = {}
     for mine, theirs in zip(session.inputs, other.inputs, strict=True):
         array = sample[mine.name]

@@ -22,6 +22,7 @@ from harness.properties.members import (
 )
 
 if TYPE_CHECKING:
+    from harness.fidelity.inputs import Runner
     from harness.session import Session
 
 NAMES = (
@@ -81,7 +82,7 @@ class Results:
 def check_all(
     session: Session,
     *,
-    reference: Session | str | Path | None = None,
+    reference: Runner | str | Path | None = None,
     samples: Sequence[Any] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
     float_range: tuple[float, float] | None = None,

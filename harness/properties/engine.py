@@ -26,6 +26,7 @@ from harness.strategies.values import FLOAT_RANGE
 from harness.tensors import Array, Outputs
 
 if TYPE_CHECKING:
+    from harness.fidelity.inputs import Runner
     from harness.session import Session
 
 #: Inputs in a case of Hypothesis, and of one choice in it. A case costs some 0.6 ms and a choice
@@ -324,7 +325,7 @@ def _commonest(array: Array, origin: Any) -> Any:
 
 
 def answers(
-    session: Session, samples: Sequence[Inputs], *, in_order: bool = False
+    session: Runner, samples: Sequence[Inputs], *, in_order: bool = False
 ) -> list[Outputs | DeviceFailed]:
     """Outputs of each sample, or what the device died of; later samples run in a new worker.
 
@@ -340,7 +341,7 @@ def answers(
     return [answer for _, answer in sorted(zip(order, found, strict=True), key=lambda p: p[0])]
 
 
-def _run_in_order(session: Session, samples: Sequence[Inputs]) -> list[Outputs | DeviceFailed]:
+def _run_in_order(session: Runner, samples: Sequence[Inputs]) -> list[Outputs | DeviceFailed]:
     results: list[Outputs | DeviceFailed] = []
     while len(results) < len(samples):
         rest = samples[len(results) :]
