@@ -106,6 +106,7 @@ class Session:
         self._generation = 0
         """Of the machine that the worker runs on; another one knows nothing of it."""
         self._heads: dict[Any, bytes] = {}
+        self._group_sizes: dict[Any, int] = {}
         self._lock = threading.RLock()
         self._closed = False
         self._wall_ms = 0.0
@@ -185,18 +186,22 @@ class Session:
         """
         results: list[Outputs] = []
         group: list[list[Array]] = []
-        key, size = None, 1
+        key: Any = None
+        size = 1
         with self._lock:
             for sample in samples:
                 arrays = self._arranged(sample)
-                mine = [(array.dtype, array.shape) for array in arrays]
+                mine = tuple([(array.dtype, array.shape) for array in arrays])
                 if group and (mine != key or len(group) >= size):
-                    size = self._run_group(group, results)
+                    self._group_sizes[key] = self._run_group(group, results)
                     group = []
+                if not group:
+                    # What earlier calls learnt of this shape: one round trip less for each call.
+                    size = self._group_sizes.get(mine, 1)
                 group.append(arrays)
                 key = mine
             if group:
-                self._run_group(group, results)
+                self._group_sizes[key] = self._run_group(group, results)
         return results
 
     def _run_group(self, group: list[list[Array]], results: list[Outputs]) -> int:
