@@ -31,7 +31,7 @@ class Layer:
     """Greatest absolute error of its output, whatever caused it."""
     introduced: float | None
     """Greatest absolute error on the reference's inputs: what it adds itself. None where it was
-    not run by itself."""
+    not run by itself, because it is within tolerance as it is, or cannot be."""
     mean: float
     """Mean signed error."""
     sqnr_db: float
