@@ -406,6 +406,7 @@ def shell(name: str, engine: str) -> None:
 @click.option("--kernels", default="xnnpack", show_default=True, help="Of TFLite.")
 @click.option("--tolerance", "tolerances", multiple=True, metavar="NAME=NUMBER")
 @click.option("--layers", is_flag=True, help="Also walk through the layers, on the worst sample.")
+@click.option("--plot", metavar="FILE", help="Draw that walk: .svg, .png or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.argument("model")
 @click.argument("reference", required=False)

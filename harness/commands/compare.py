@@ -39,6 +39,7 @@ def compare(
     kernels: str,
     tolerances: Sequence[str],
     layers: bool,
+    plot: str | None,
     as_json: bool,
     say: Callable[[str], None],
     show: Callable[[str], None],
@@ -66,7 +67,9 @@ def compare(
             arrays, labels = arrange_samples(given, session.inputs, Path(samples))
         options: dict[str, Any] = {"by": by, "tolerances": limits}
         report = fidelity.compare(session, reference, arrays, kind=kind, labels=labels, **options)
-        walk = _walk(session, reference, report, options) if layers else None
+        walk = _walk(session, reference, report, options) if layers or plot else None
+    if walk is not None and plot:
+        walk.plot(plot)
     if as_json:
         content = report.as_dict()
         content["samples_from"] = samples or f"{DRAWN} drawn at random, seed {SEED}"

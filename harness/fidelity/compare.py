@@ -157,6 +157,7 @@ def build(
         sqnr_db=_worst_db([part.sqnr_db for part in parts]),
         max_steps=float(np.fmax.reduce([part.max_steps for part in parts])),
         distinct_outputs=len({b"".join(v.tobytes() for v in o.values()) for o in actual}),
+        distinct_inputs=len({b"".join(v.tobytes() for v in sample) for sample in samples}),
         outputs=tuple(parts),
         device=side(session),
         reference=side(reference),

@@ -33,10 +33,6 @@ class Evaluator:
 
     def __init__(self, model: ModelFile) -> None:
         onnx = package(f"evaluating {str(model.path)!r} as a reference")
-        from onnx.reference import ReferenceEvaluator
-
-        from harness.fidelity.evaluator_ops import operators
-
         self.model = model
         self._proto = parse(model.content, model.path)
         self._known = quantization(self._proto)
@@ -46,8 +42,9 @@ class Evaluator:
         self.outputs = tuple(self._tensor(i, v) for i, v in enumerate(self._proto.graph.output))
         self.runtime = f"onnx.reference {onnx.__version__}"
         self.kernels = "double precision, exact integers"
+        self._wide = True
         try:
-            self._evaluator = ReferenceEvaluator(_widened(self._proto), new_ops=operators())
+            self._evaluator = self._made(wide=True)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise UnsupportedModel(
                 f"onnx.reference cannot evaluate {str(model.path)!r}: {error}",
@@ -90,21 +87,49 @@ class Evaluator:
         return outputs
 
     def evaluate(self, arrays: Sequence[Array], names: Sequence[str]) -> list[Array]:
-        """Any tensors of the graph for one example, reals as float64."""
+        """Any tensors of the graph for one example, reals as float64 where the model can be
+        evaluated so (:attr:`kernels` says)."""
+        try:
+            return self._evaluate(self._evaluator, arrays, names, wide=self._wide)
+        except Exception as error:
+            if not self._wide:
+                raise self._failed(error) from error
+            first = error
+        # Operators defined by other operators bring float32 constants of their own along, which
+        # do not mix with doubles. What cannot be evaluated wide is evaluated as declared.
+        try:
+            declared = self._made(wide=False)
+            values = self._evaluate(declared, arrays, names, wide=False)
+        except Exception:
+            raise self._failed(first) from first
+        self._evaluator, self._wide = declared, False
+        self.kernels = "declared precision, exact integers"
+        return values
+
+    def _evaluate(
+        self, evaluator: Any, arrays: Sequence[Array], names: Sequence[str], *, wide: bool
+    ) -> list[Array]:
         feeds = {
-            tensor.name: array.astype(np.float64) if array.dtype.kind == "f" else array
+            tensor.name: array.astype(np.float64) if wide and array.dtype.kind == "f" else array
             for tensor, array in zip(self.inputs, arrays, strict=True)
         }
-        try:
-            # Saturating casts and divisions by zero are the model's own doing.
-            with np.errstate(all="ignore"):
-                found = self._evaluator.run(list(names), feeds)
-        except Exception as error:
-            raise RuntimeFailed(
-                f"{self.runtime} failed on {str(self.model.path)!r}: {error}",
-                next_step="compare with a session on another device or on the host engine instead",
-            ) from error
-        return [np.asarray(value) for value in found]
+        # Saturating casts and divisions by zero are the model's own doing.
+        with np.errstate(all="ignore"):
+            return [np.asarray(value) for value in evaluator.run(list(names), feeds)]
+
+    def _failed(self, error: Exception) -> RuntimeFailed:
+        return RuntimeFailed(
+            f"{self.runtime} failed on {str(self.model.path)!r}: {error}",
+            next_step="compare with a session on another device or on the host engine instead",
+        )
+
+    def _made(self, *, wide: bool) -> Any:
+        from onnx.reference import ReferenceEvaluator
+
+        from harness.fidelity.evaluator_ops import operators
+
+        proto = _widened(self._proto) if wide else self._proto
+        return ReferenceEvaluator(proto, new_ops=operators())
 
     def described(self, name: str, value: Array) -> Tensor:
         """The tensor ``name``, whose value is ``value``."""
@@ -175,8 +200,20 @@ def _widened(proto: Any) -> Any:
 
 
 def rounded(values: npt.NDArray[Any], zero_point: Array, dtype: np.dtype[Any]) -> Array:
-    """Half to even, shifted and saturated to ``dtype``'s range."""
-    limits = np.iinfo(dtype)
+    """Half to even, shifted and saturated to ``dtype``'s range.
+
+    Raises:
+        NotImplementedError: ``dtype`` is no integer (8-bit floats).
+    """
+    if dtype.kind in "iu":
+        limits: Any = np.iinfo(dtype)
+    else:
+        import ml_dtypes  # onnx brings it, for 4-bit integers
+
+        try:
+            limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call, unused-ignore]
+        except ValueError:
+            raise NotImplementedError(f"rounding to {dtype.name}") from None
     whole = np.rint(values.astype(np.float64)) + zero_point.astype(np.float64)
     result: Array = np.clip(whole, limits.min, limits.max).astype(dtype)
     return result

@@ -27,6 +27,19 @@ def _along(parameter: Array, ndim: int, axis: int) -> Array:
     return parameter.reshape(shape)
 
 
+def _spread(parameter: Array, x: Array, attributes: dict[str, Any]) -> Array:
+    """Scales or zero points in the shape of ``x``: one for the tensor, one for each place along
+    an axis, or one for each block of places (``block_size``)."""
+    axis = attributes.get("axis")
+    axis = 1 if axis is None else axis
+    size = attributes.get("block_size")
+    if not size or parameter.ndim == 0:
+        return _along(parameter, x.ndim, axis)
+    axis %= x.ndim
+    whole: Array = np.repeat(parameter, size, axis=axis).take(range(x.shape[axis]), axis=axis)
+    return whole
+
+
 def _centred(values: Array, zero_point: Array | None, axis: int = 0) -> npt.NDArray[np.int64]:
     whole: npt.NDArray[np.int64] = np.asarray(values).astype(np.int64)
     if zero_point is None:
@@ -74,6 +87,7 @@ def _float32(values: Array) -> npt.NDArray[Any]:
 @cache
 def operators() -> list[Any]:
     """Classes for ``ReferenceEvaluator(new_ops=…)``."""
+    from onnx import helper
     from onnx.reference.op_run import OpRun
     from onnx.reference.ops.op_conv import _conv_implementation
 
@@ -83,23 +97,37 @@ def operators() -> list[Any]:
         def _run(
             self, x: Array, y_scale: Array, y_zero_point: Array | None = None, **kwargs: Any
         ) -> tuple[Array]:
-            _no_blocks(kwargs, "QuantizeLinear")
-            axis = kwargs.get("axis")
-            axis = 1 if axis is None else axis
-            zero = np.zeros((), np.uint8) if y_zero_point is None else np.asarray(y_zero_point)
-            scale = _along(_float32(np.asarray(y_scale)), x.ndim, axis)
-            scaled = _float32(x) / scale
-            return (rounded(scaled, _along(zero, x.ndim, axis), zero.dtype),)
+            if y_zero_point is None:
+                named = kwargs.get("output_dtype")
+                dtype = helper.tensor_dtype_to_np_dtype(named) if named else np.dtype(np.uint8)
+                zero = np.zeros((), dtype)
+            else:
+                zero = np.asarray(y_zero_point)
+            scaled = _float32(x) / _spread(_float32(np.asarray(y_scale)), x, kwargs)
+            return (rounded(scaled, _spread(zero, x, kwargs), zero.dtype),)
 
     class DequantizeLinear(OpRun):  # type: ignore[misc, unused-ignore]
         def _run(
             self, x: Array, x_scale: Array, x_zero_point: Array | None = None, **kwargs: Any
         ) -> tuple[Array]:
-            _no_blocks(kwargs, "DequantizeLinear")
-            axis = kwargs.get("axis")
-            axis = 1 if axis is None else axis
-            scale = _along(np.asarray(x_scale).astype(np.float64), x.ndim, axis)
-            return (_centred(x, x_zero_point, axis).astype(np.float64) * scale,)
+            # Not as integers: there are 8-bit floats too.
+            values = np.asarray(x).astype(np.float64)
+            if x_zero_point is not None:
+                zero = np.asarray(x_zero_point).astype(np.float64)
+                values = values - _spread(zero, x, kwargs)
+            return (values * _spread(np.asarray(x_scale).astype(np.float64), x, kwargs),)
+
+    class DynamicQuantizeLinear(OpRun):  # type: ignore[misc, unused-ignore]
+        def _run(self, x: Array) -> tuple[Array, Array, Array]:
+            # In float32 throughout, as it is defined.
+            narrow = x.astype(np.float32)
+            low = np.minimum(narrow.min(initial=0), np.float32(0))
+            high = np.maximum(narrow.max(initial=0), np.float32(0))
+            scale = np.float32((high - low) / np.float32(255))
+            scale = scale if scale else np.float32(1)
+            nothing, kind = np.zeros(()), np.dtype(np.uint8)
+            zero = rounded(np.asarray(-low / scale), nothing, kind)
+            return rounded(narrow / scale, zero, kind), np.asarray(np.float64(scale)), zero
 
     class QLinearConv(OpRun):  # type: ignore[misc, unused-ignore]
         def _run(
@@ -220,6 +248,7 @@ def operators() -> list[Any]:
     return [
         QuantizeLinear,
         DequantizeLinear,
+        DynamicQuantizeLinear,
         QLinearConv,
         QLinearMatMul,
         QGemm,
@@ -227,8 +256,3 @@ def operators() -> list[Any]:
         elementwise("QLinearAdd", np.add),
         elementwise("QLinearMul", np.multiply),
     ]
-
-
-def _no_blocks(attributes: dict[str, Any], operator: str) -> None:
-    if attributes.get("block_size"):
-        raise NotImplementedError(f"{operator} with block_size")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -193,6 +194,11 @@ class LayerReport:
             OptionError: the file's ending is not known.
         """
         return draw(self, Path(path))
+
+    def svg(self) -> str:
+        """The picture as SVG text, to put into a page of one's own; raises as :meth:`plot`."""
+        with tempfile.TemporaryDirectory() as folder:
+            return draw(self, Path(folder) / "layers.svg").read_text(encoding="utf-8")
 
     def __str__(self) -> str:
         return self.explanation()

@@ -98,6 +98,8 @@ def layers(
         walked, expected = _both(
             lambda: _walk(stack, session, mine, sample),
             lambda: _walk(stack, other, theirs, their_sample),
+            # A device is not shared between threads.
+            at_once=getattr(other, "device", None) is not session.device,
         )
         disturbed = _disturbed(session, mine, walked, sample)
         rows = _Comparison(
@@ -130,8 +132,13 @@ def layers(
         )
 
 
-def _both(left: Callable[[], _Walk], right: Callable[[], _Walk]) -> tuple[_Walk, _Walk]:
-    """Both at once: the device's emulator and the reference are processes of their own."""
+def _both(
+    left: Callable[[], _Walk], right: Callable[[], _Walk], *, at_once: bool
+) -> tuple[_Walk, _Walk]:
+    """Both at once where they may: the device's emulator and the reference are processes of
+    their own."""
+    if not at_once:
+        return left(), right()
     found: list[_Walk] = []
     trouble: list[BaseException] = []
 

@@ -91,6 +91,7 @@ class Report:
     sqnr_db: float
     max_steps: float
     distinct_outputs: int
+    distinct_inputs: int
     outputs: tuple[OutputReport, ...]
     device: str
     reference: str
@@ -141,7 +142,7 @@ class Report:
     @property
     def vacuous(self) -> bool:
         """Whether the outputs did not vary with the inputs, so that agreement means nothing."""
-        return self.samples > 1 and self.distinct_outputs == 1
+        return self.distinct_inputs > 1 and self.distinct_outputs == 1
 
     def percentile(self, metric: str, q: float, *, output: str | None = None) -> float:
         """The ``q``-th percentile over the samples, by nearest rank.

@@ -172,7 +172,10 @@ def test_the_command_passes_and_fails_by_its_status(models, tmp_path, golden):
     assert passed.exit_code == 0, passed.output
     report = json.loads(passed.stdout[passed.stdout.index("{") :])
     assert (report["verdict"], report["kind"], report["samples"]) == ("passed", "quantization", 32)
-    failed = CliRunner().invoke(main, [*words, "--tolerance", "sqnr_db=90", "--layers"])
+    failed = CliRunner().invoke(
+        main, [*words, "--tolerance", "sqnr_db=90", "--plot", str(tmp_path / "l.svg")]
+    )
+    assert (tmp_path / "l.svg").stat().st_size > 1000
     assert failed.exit_code == 1
     report = json.loads(failed.stdout[failed.stdout.index("{") :])
     assert report["failures"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness import fidelity
-from harness.errors import InputError
+from harness.errors import InputError, OptionError
 
 pytest.importorskip("onnx")
 from fixtures import small_onnx
@@ -182,6 +182,9 @@ def test_the_report_is_a_table_a_picture_and_json(board, models, image, planted_
     assert any(line.startswith("→  1  DEPTHWISE_CONV_2D") for line in lines)
     assert report.as_dict()["first"] == 1
     assert report.plot(tmp_path / "layers.svg").read_text().startswith("<?xml")
+    assert report.svg().rstrip().endswith("</svg>")
+    with pytest.raises(OptionError, match=r"layers\.gif"):
+        report.plot(tmp_path / "layers.gif")
     assert report.plot(tmp_path / "layers.png").read_bytes()[:4] == b"\x89PNG"
 
 

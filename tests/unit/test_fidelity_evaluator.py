@@ -1,5 +1,6 @@
 """The trusted execution of ONNX models."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,53 @@ def test_an_operator_that_fails_is_no_bug_of_ours():
     )
     with pytest.raises(RuntimeFailed, match=r"model\.onnx"):
         evaluator(content).run(np.zeros(3, np.float32))
+
+
+def test_what_brings_float32_along_is_evaluated_as_declared():
+    # MeanVarianceNormalization is defined by other operators, with a float32 constant in it.
+    content = model(
+        [helper.make_node("MeanVarianceNormalization", ["x"], ["y"])],
+        [("x", kind.FLOAT, (2, 2, 2, 2))],
+        [("y", kind.FLOAT, (2, 2, 2, 2))],
+    )
+    found = evaluator(content)
+    values = found.run(np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2))["y"]
+    assert abs(float(values.mean())) < 1e-6
+    assert found.kernels == "declared precision, exact integers"
+
+
+# -- ONNX's own tests of these operators ---------------------------------------------------------
+
+
+def node_tests():
+    from onnx.backend.test.case.node import collect_testcases
+
+    words = ("quantizelinear", "qlinear", "matmulinteger", "convinteger")
+    warnings.simplefilter("ignore")  # making the data of other operators overflows on purpose
+    return [c for c in collect_testcases(None) if any(w in c.name for w in words)]
+
+
+def array(value):
+    return (
+        onnx.numpy_helper.to_array(value)
+        if isinstance(value, onnx.TensorProto)
+        else np.asarray(value)
+    )
+
+
+def test_onnxs_own_tests_of_quantized_operators_pass():
+    passed = []
+    for case in node_tests():
+        if any(kind in case.name for kind in ("e4m3fn", "e5m2", "float4", "_expanded")):
+            continue  # 8-bit and 4-bit floats, which no device here computes in
+        found = evaluator(case.model.SerializeToString())
+        for inputs, outputs in case.data_sets:
+            names = [tensor.name for tensor in found.outputs]
+            values = found.evaluate([array(i) for i in inputs], names)
+            for value, wanted in zip(values, map(array, outputs), strict=True):
+                if wanted.dtype.kind == "f":
+                    np.testing.assert_allclose(value, wanted, rtol=1e-3, err_msg=case.name)
+                else:
+                    assert value.tobytes() == wanted.tobytes(), case.name
+        passed.append(case.name)
+    assert len(passed) > 15, passed
