@@ -130,6 +130,7 @@ def _judged(
         failure=text,
         scores={k: v for k, v in scores.items() if np.isfinite(v)},
         outputs=followed,
+        answer=actual,
     )
 
 

@@ -197,6 +197,8 @@ def _failed(name: str, text: str, started: float) -> Outcome:
 
 
 def _remark(name: str, done: Hunt) -> str:
+    if done.varied is False:
+        return "vacuous: every input gave the same outputs"
     if name == "equal_to":
         return f"worst: {done.worst:g} steps or tolerances"
     if name == "memory_flat":

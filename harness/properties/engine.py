@@ -49,6 +49,8 @@ class Verdict:
     """What a targeted search drives up, by label; ``error`` is the distance itself."""
     outputs: npt.NDArray[np.float64] | None = None
     """Real values of all outputs with the error behind them, to learn from."""
+    answer: Outputs | None = None
+    """What the model gave, to see whether it varies at all."""
 
 
 Judge = Callable[[Sequence[Inputs]], list[Verdict]]
@@ -100,6 +102,19 @@ class Hunt:
     """Greatest score under the label ``error``."""
     worst_inputs: Inputs | None = None
     failing: tuple[Inputs, Verdict] | None = None
+    varied: bool | None = None
+    """Whether not all inputs gave the same outputs; where they did, the property holds for want
+    of a test. None where that was not looked at."""
+    _first: list[bytes] | None = None
+
+    def look_at(self, answer: Outputs | None) -> None:
+        """Note whether ``answer`` is another than the first."""
+        if answer is None or self.varied:
+            return
+        bits = [values.tobytes() for values in answer.values()]
+        if self._first is None:
+            self._first, self.varied = bits, False
+        self.varied = bits != self._first
 
 
 class _Found(Exception):
@@ -161,6 +176,7 @@ def hunt(
             score = verdict.scores.get("error", math.nan)
             if score > result.worst or (result.worst != result.worst and score == score):
                 result.worst, result.worst_inputs = score, sample
+            result.look_at(verdict.answer)
             if guide is not None and verdict.outputs is not None:
                 guide.record(sample, verdict.outputs)
             if verdict.failure:

@@ -74,7 +74,7 @@ def check(
                 failure = judge(sample, answer) or ""
             except AssertionError as error:
                 failure = str(error) or "assertion failed"
-            found.append(Verdict(failure=failure))
+            found.append(Verdict(failure=failure, answer=answer))
         return found
 
     drawing = _drawing(ranges, samples, float_range)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from harness.device import Device
 
 LOG_LINES = 100
+_NO_DEADLINE = (
+    "The wall clock of an emulator is no deadline: decorate the test with "
+    "harness.strategies.settings(), or pass deadline=None to hypothesis.settings."
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -79,6 +83,8 @@ class Reporting:
             self._attach(item, "skip", "", error.error.message, error.error.next_step)
         if device is not None:
             self._attach_findings(item, device, error, failed=report.failed)
+            if report.failed and _missed_deadline(error):
+                report.sections.append(("edge", _NO_DEADLINE))
             if report.failed:
                 log = _log(device)[self._log_start :].splitlines()[-LOG_LINES:]
                 if log:
@@ -115,6 +121,12 @@ class Reporting:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self._summary.write(terminalreporter)
+
+
+def _missed_deadline(error: BaseException | None) -> bool:
+    """Whether Hypothesis' deadline ended the test; by name, so as not to import Hypothesis."""
+    errors = [error, *getattr(error, "exceptions", ())]
+    return any(type(each).__name__ == "DeadlineExceeded" for each in errors)
 
 
 def _log(device: Device) -> str:

@@ -199,3 +199,20 @@ def test_junit_carries_what_ran_each_test(pytester, fake_devices, how):
         assert found == {"edge_device": "rpi4", "edge_engine": "host", "edge_odd": "a\\x07b"}
     assert list(cases["test_plain"].iter("property")) == []
     assert [child.tag for child in cases["test_y[rpi4]"]][-1] == "error"
+
+
+def test_a_missed_deadline_is_told_to_be_none(pytester, fake_devices):
+    pytester.makepyfile(
+        """
+        import time
+        from hypothesis import given, settings, strategies as st
+
+        @settings(deadline=1, database=None, max_examples=2)
+        @given(n=st.integers())
+        def test_slow(device, n):
+            time.sleep(0.01)
+        """
+    )
+    result = fake_devices("--device=rpi4")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*wall clock of an emulator is no deadline*"])

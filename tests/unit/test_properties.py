@@ -283,6 +283,13 @@ def test_a_rare_wrong_region_is_found_by_the_targeted_search_only():
     )
 
 
+def test_a_model_that_always_gives_the_same_proves_nothing():
+    constant = Function(lambda x: np.zeros((1, 4), np.int8))
+    assert properties.survives(constant).varied is False
+    assert properties.equal_to(constant, constant).varied is False
+    assert properties.survives(Function(first_four)).varied is True
+
+
 def test_changes_that_must_not_matter():
     session = Function(lambda x: np.sort(x.reshape(1, -1))[:, -4:])
 
