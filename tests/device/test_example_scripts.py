@@ -48,3 +48,25 @@ def test_a_difference_nobody_explains_is_told():
     native, other = side("native", a=good, b=good), side("rpi4", a=good, b=bad)
     assert onnx_backend.differences(native, other) == [("b", "fail (x), natively pass ()", "")]
     assert "    NOT EXPLAINED" in list(onnx_backend.report([native, other], native))
+
+
+def test_half_precision_arithmetic_explains_small_differences_where_the_board_has_it():
+    def side(name, result, features=()):
+        return onnx_backend.Side(
+            name=name, results={"test_a_fp16": result}, seconds=0, features=features
+        )
+
+    def failed(distance):
+        text = f"other values: Mismatched elements: 1 / 9 Max absolute difference: {distance} Max"
+        return onnx_backend.Result(outcome="fail", reason=text)
+
+    native = side("native", onnx_backend.Result(outcome="pass"))
+    explained = [
+        bool(onnx_backend.differences(native, other)[0][2])
+        for other in (
+            side("rpi5", failed("0.0004883"), ("fp", "asimdhp")),
+            side("rpi4", failed("0.0004883"), ("fp",)),
+            side("rpi5", failed("0.4883"), ("fp", "asimdhp")),
+        )
+    ]
+    assert explained == [True, False, False]
