@@ -46,10 +46,10 @@ class Evidence:
     @cached_property
     def error(self) -> Reals:
         """Signed, in :attr:`unit`."""
-        with np.errstate(invalid="ignore"):
-            result: Reals = (self.actual - self.wanted) / self.unit
         # The same infinity on both sides is the model's own and no difference.
-        result[self.actual == self.wanted] = 0.0
+        with np.errstate(invalid="ignore"):
+            distance = (self.actual - self.wanted) / self.unit
+        result: Reals = np.where(self.actual == self.wanted, 0.0, distance)
         return result
 
     def by_channel(self, values: Array) -> Array:

@@ -1,8 +1,10 @@
-"""Quantized ONNX operators in exact integers, for :mod:`harness.fidelity.evaluator`.
+"""Operators that ``onnx.reference`` lacks or has wrong, for :mod:`harness.fidelity.evaluator`.
 
-``onnx.reference`` has ``QuantizeLinear`` and ``DequantizeLinear`` for the newest operator sets
-only, and none of ONNX Runtime's own (``com.microsoft``). Definitions: onnx.ai/onnx/operators and
-onnxruntime's docs/ContribOperators.md.
+It has ``QuantizeLinear`` and ``DequantizeLinear`` for the newest operator sets only, and none of
+ONNX Runtime's own (``com.microsoft``); those are here in exact integers. Older operator sets it
+gets wrong in places: batch normalization before 14, softmax and its kin before 13 (onnx 1.23, seen
+by running its node tests at sets 9 to 17 beside ONNX Runtime). Definitions:
+onnx.ai/onnx/operators and onnxruntime's docs/ContribOperators.md.
 """
 
 # Arguments are named and ordered as the operators define them, hence the capitals.
@@ -84,6 +86,18 @@ def _float32(values: Array) -> npt.NDArray[Any]:
     return narrow if np.array_equal(narrow.astype(np.float64), values) else values
 
 
+def _softmax(x: Array, axis: int) -> Array:
+    powers = np.exp(x - x.max(axis=axis, keepdims=True))
+    result: Array = powers / powers.sum(axis=axis, keepdims=True)
+    return result
+
+
+def _hardmax(x: Array, axis: int) -> Array:
+    result = np.zeros_like(x)
+    np.put_along_axis(result, np.argmax(x, axis=axis, keepdims=True), 1, axis=axis)
+    return result
+
+
 @cache
 def operators() -> list[Any]:
     """Classes for ``ReferenceEvaluator(new_ops=…)``."""
@@ -128,6 +142,41 @@ def operators() -> list[Any]:
             nothing, kind = np.zeros(()), np.dtype(np.uint8)
             zero = rounded(np.asarray(-low / scale), nothing, kind)
             return rounded(narrow / scale, zero, kind), np.asarray(np.float64(scale)), zero
+
+    class BatchNormalization(OpRun):  # type: ignore[misc, unused-ignore]
+        # onnx.reference takes models before operator set 14 to be in training, and mixes the
+        # batch's own mean and variance in.
+        def _run(
+            self,
+            x: Array,
+            scale: Array,
+            bias: Array,
+            mean: Array,
+            variance: Array,
+            epsilon: float | None = None,
+            training_mode: int | None = None,
+            **kwargs: Any,
+        ) -> tuple[Array]:
+            if training_mode or len(self.onnx_node.output) > 1:
+                raise NotImplementedError("BatchNormalization in training")
+            gain, offset, centre, spread = (
+                _along(np.asarray(p), x.ndim, 1) for p in (scale, bias, mean, variance)
+            )
+            small = 1e-5 if epsilon is None else epsilon
+            return ((x - centre) / np.sqrt(spread + small) * gain + offset,)
+
+    def along_rows(name: str, work: Any) -> Any:
+        def run(self: Any, x: Array, axis: int | None = None) -> tuple[Array]:
+            if self.run_params["opsets"][""] >= 13:
+                return (work(x, -1 if axis is None else axis),)
+            # Before operator set 13 all dimensions from ``axis`` on were one; onnx.reference
+            # takes the axis alone, and today's default for it.
+            given = any(attribute.name == "axis" for attribute in self.onnx_node.attribute)
+            first = axis % x.ndim if given and axis is not None else 1
+            rows = x.reshape(int(np.prod(x.shape[:first], dtype=np.int64)), -1)
+            return (work(rows, 1).reshape(x.shape),)
+
+        return type(name, (OpRun,), {"_run": run})
 
     class QLinearConv(OpRun):  # type: ignore[misc, unused-ignore]
         def _run(
@@ -249,6 +298,10 @@ def operators() -> list[Any]:
         QuantizeLinear,
         DequantizeLinear,
         DynamicQuantizeLinear,
+        BatchNormalization,
+        along_rows("Softmax", _softmax),
+        along_rows("LogSoftmax", lambda x, axis: np.log(_softmax(x, axis))),
+        along_rows("Hardmax", _hardmax),
         QLinearConv,
         QLinearMatMul,
         QGemm,

@@ -40,8 +40,8 @@ def relative(actual: Reals, wanted: Reals) -> Reals:
     """``|actual - wanted| / |wanted|``; inf where only ``wanted`` is zero."""
     distance = np.abs(actual - wanted)
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Reals = distance / np.abs(wanted)
-    result[distance == 0] = 0.0
+        share = distance / np.abs(wanted)
+    result: Reals = np.where(distance == 0, 0.0, share)
     return result
 
 
@@ -78,10 +78,10 @@ def ulps(actual: Array, wanted: Array) -> Reals:
     same_side = (x < 0) == (y < 0)
     near = np.abs(np.where(same_side, x, 0) - np.where(same_side, y, 0)).astype(np.float64)
     far = np.abs(x).astype(np.float64) + np.abs(y).astype(np.float64)
-    distance: Reals = np.where(same_side, near, far)
-    unknown = ~np.isfinite(actual) | ~np.isfinite(rounded)
-    distance[unknown] = np.nan
-    return distance
+    distance = np.where(same_side, near, far)
+    known = np.isfinite(actual) & np.isfinite(rounded)
+    result: Reals = np.where(known, distance, np.nan)
+    return result
 
 
 def probabilities(values: Reals) -> bool:

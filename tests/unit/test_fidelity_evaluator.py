@@ -147,6 +147,37 @@ def test_what_brings_float32_along_is_evaluated_as_declared():
     assert found.kernels == "declared precision, exact integers"
 
 
+def test_batch_normalization_of_older_operator_sets_does_not_train():
+    constants = {
+        "scale": np.float32([2, 1]),
+        "bias": np.float32([0, 1]),
+        "mean": np.float32([1, 0]),
+        "variance": np.float32([4, 1]),
+    }
+    content = model(
+        [helper.make_node("BatchNormalization", ["x", *constants], ["y"], epsilon=0.0)],
+        [("x", kind.FLOAT, (1, 2, 1, 2))],
+        [("y", kind.FLOAT, (1, 2, 1, 2))],
+        constants,
+    )
+    found = evaluator(content).run(np.float32([[[[1, 3]], [[5, 7]]]]))["y"]
+    assert found.tolist() == [[[[0, 2]], [[6, 8]]]]
+
+
+@pytest.mark.parametrize(("opset", "sums"), [(12, [1.0]), (13, [3.0])])
+def test_softmax_runs_over_what_its_operator_set_says(opset, sums):
+    graph = helper.make_graph(
+        [helper.make_node("Softmax", ["x"], ["y"], axis=1)],
+        "g",
+        [helper.make_tensor_value_info("x", kind.FLOAT, (1, 2, 3))],
+        [helper.make_tensor_value_info("y", kind.FLOAT, (1, 2, 3))],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    found = evaluator(made.SerializeToString()).run(np.zeros((1, 2, 3), np.float32))["y"]
+    # Over all six values, or over the two along the axis at each of three places.
+    assert found.sum(axis=(1, 2)).tolist() == pytest.approx(sums)
+
+
 # -- ONNX's own tests of these operators ---------------------------------------------------------
 
 
