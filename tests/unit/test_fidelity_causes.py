@@ -94,6 +94,14 @@ def test_a_zero_point_of_the_whole_tensor():
     assert "all values are shifted by -1.00 steps" in why
 
 
+def test_a_tie_rounded_otherwise_wherever_it_stands_is_no_shift():
+    wanted = whole()
+    wanted[..., 3] = 17.0
+    actual = wanted.copy()
+    actual[..., 3] += 1
+    assert not over(steps(actual, wanted), DEFAULTS, alike=True)
+
+
 def test_saturation_at_the_end_of_the_type():
     wanted = RANDOM.normal(60, 60, SHAPE).round()
     bad, why = judged(steps(np.clip(wanted, -128, 127), wanted))
