@@ -54,7 +54,7 @@ class Layer:
         return f"{value:.3g}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LayerReport:
     """What :func:`harness.fidelity.layers` found."""
 
@@ -202,6 +202,14 @@ class LayerReport:
 
     def __str__(self) -> str:
         return self.explanation()
+
+    def __repr__(self) -> str:
+        """Short: pytest shows it where ``assert report.passed`` fails, and cuts long ones."""
+        first = self.first
+        if first is None:
+            return f"<LayerReport of {len(self.layers)} layers, none over tolerance>"
+        told = f": {first.cause}" if first.cause else ""
+        return f"<LayerReport, first over tolerance #{first.position} {first.op}{told}>"
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

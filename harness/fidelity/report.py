@@ -73,7 +73,7 @@ class Worst:
     expected: Outputs = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """What :func:`harness.fidelity.compare` found; figures of the worst output, details in
     ``outputs``."""
@@ -336,6 +336,11 @@ class Report:
 
     def __str__(self) -> str:
         return self.explanation()
+
+    def __repr__(self) -> str:
+        """Short: pytest shows it where ``assert report.passed`` fails, and cuts long ones."""
+        why = f": {self.failures[0]}" if self.failures else ""
+        return f"<Report of {self.kind} {self.verdict}, {self.samples} samples{why}>"
 
 
 def _finite(value: float) -> float | None:

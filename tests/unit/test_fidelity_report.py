@@ -241,3 +241,10 @@ def test_both_parts_of_complex_outputs_are_compared():
     kind = {"dtype": np.dtype("complex64")}
     found = report([[1 + 2j]], [[1 + 5j]], mine=kind, kind="student")
     assert (found.max_abs, found.outputs[0].differing) == (3.0, 1)
+
+
+def test_the_short_form_that_pytest_shows_names_the_first_failure():
+    bad = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 9]]], mine=QUANTIZED)
+    assert repr(bad) == (
+        "<Report of port failed, 1 samples: 'y': up to 6 steps, allowed max_steps=1>"
+    )
