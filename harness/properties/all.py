@@ -199,6 +199,8 @@ def _failed(name: str, text: str, started: float) -> Outcome:
 def _remark(name: str, done: Hunt) -> str:
     if done.varied is False:
         return "vacuous: every input gave the same outputs"
+    if done.examples < done.asked:
+        return f"Hypothesis drew no more than {done.examples} of {done.asked} inputs"
     if name == "equal_to":
         return f"worst: {done.worst:g} steps or tolerances"
     if name == "memory_flat":

@@ -96,6 +96,8 @@ class Hunt:
 
     examples: int = 0
     """Inputs judged, shrinking aside."""
+    asked: int = 0
+    """Inputs asked for; fewer were judged only where Hypothesis draws no others."""
     shrink_runs: int = 0
     seconds: float = 0.0
     worst: float = math.nan
@@ -153,7 +155,7 @@ def hunt(
         samples=drawing.samples,
         float_range=drawing.float_range,
     )
-    result = Hunt()
+    result = Hunt(asked=max_examples)
     started = time.monotonic()
     trouble: list[EdgeError] = []
     guide = Guide(space.spans) if targeted else None
@@ -204,13 +206,17 @@ def hunt(
                 tried([inputs_then])
                 memory.forget(database, inputs_then)
         size = max(1, min(batch, many) // _BLOCK)
-        while result.examples < many:
-            before = result.examples
+        idle, boost = 0, 1
+        while result.examples < many and idle < 3:
+            before, missing = result.examples, many - result.examples
             # The first list is always [0]; others may end early or have codes that came before.
-            cases = 1 + math.ceil((many - result.examples) / (size * _BLOCK) / 0.85)
+            cases = boost * (1 + math.ceil(missing / (size * _BLOCK) / 0.85))
             _run(given(codes=coded(size))(unseen), cases, database)
-            if result.examples == before:
-                break  # everything there is was drawn, or --hypothesis-seed draws the same again
+            gained = result.examples - before
+            # Older versions of Hypothesis begin with ten short lists, however few are asked for.
+            boost = 1 if gained > missing / 2 else boost * 4
+            # Nothing new: --hypothesis-seed draws the same again, or that was all there is.
+            idle = 0 if gained else idle + 1
         if guide is not None:
             climbing = True
             ends = guide.ends()

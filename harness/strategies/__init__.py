@@ -179,7 +179,9 @@ def _grid(draw: st.DrawFn, span: Span, shape: tuple[int, ...]) -> Array:
         sizes[widest] = -(-sizes[widest] // 2)
     count = int(np.prod(sizes))
     levels = draw(st.lists(st.integers(-2, 2), min_size=count, max_size=count))
-    steps = np.asarray(levels, np.float64).reshape(sizes) / 2
+    # So that a level shrinks to just enough, too.
+    amplitude = (1 + draw(st.integers(0, 255))) / 256
+    steps = np.asarray(levels, np.float64).reshape(sizes) / 2 * amplitude
     unit = span.zero + np.where(steps > 0, steps * (1 - span.zero), steps * span.zero)
     for axis, size in enumerate(shape):
         unit = np.take(unit, np.arange(size) * sizes[axis] // size, axis)
