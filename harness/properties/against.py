@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.difference import FLOAT_ATOL, FLOAT_RTOL, Tolerance, distance, real
 from harness.errors import DeviceFailed, InputError
-from harness.properties.engine import Hunt, Verdict, answers, hunt
+from harness.properties.engine import NOT_RUN, Hunt, Verdict, answers, hunt
 from harness.properties.members import dead, of_options, pairwise
 from harness.properties.smallest import Inputs
 from harness.tensors import Outputs
@@ -109,6 +109,8 @@ def _judged(
 ) -> Verdict:
     if isinstance(actual, DeviceFailed):
         return dead(actual) or Verdict()
+    if wanted is NOT_RUN:
+        return Verdict(ran=False)  # another one says why
     if isinstance(wanted, DeviceFailed):
         raise wanted  # the reference itself: says nothing about the device
     worst, text = 0.0, ""

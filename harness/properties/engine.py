@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: 25 µs, where a small model answers in 60 to 500 µs inside an emulator.
 _BATCH = 64
 _BLOCK = 4
+#: How often a targeted search fits its directions anew before it climbs.
+_ROUNDS = 3
 #: Elements of a failing input that its message writes out.
 _WRITTEN = 24
 
@@ -51,6 +53,8 @@ class Verdict:
     """Real values of all outputs with the error behind them, to learn from."""
     answer: Outputs | None = None
     """What the model gave, to see whether it varies at all."""
+    ran: bool = True
+    """Whether the input ran at all: what comes after a deadly one does not."""
 
 
 Judge = Callable[[Sequence[Inputs]], list[Verdict]]
@@ -173,7 +177,7 @@ def hunt(
         except EdgeError as error:
             trouble.append(error)
             raise
-        result.examples += len(samples)
+        result.examples += sum(verdict.ran for verdict in verdicts)
         for sample, verdict in zip(samples, verdicts, strict=True):
             score = verdict.scores.get("error", math.nan)
             if score > result.worst or (result.worst != result.worst and score == score):
@@ -193,7 +197,8 @@ def hunt(
     seen: set[int] = set()
 
     def unseen(codes: list[int]) -> None:
-        new = [code for code in dict.fromkeys(codes) if code not in seen]
+        room = math.ceil((many - result.examples) / _BLOCK)
+        new = [code for code in dict.fromkeys(codes) if code not in seen][: max(0, room)]
         seen.update(new)
         if new or result.failing is not None:
             tried(space.all(new, _BLOCK))
@@ -219,9 +224,11 @@ def hunt(
             idle = 0 if gained else idle + 1
         if guide is not None:
             climbing = True
-            ends = guide.ends()
-            if ends:
-                tried(ends[: max(1, one_by_one // 2)])
+            for _ in range(_ROUNDS):
+                # What lies far out along one fit makes the next one better.
+                ends = guide.ends()[: one_by_one // (2 * _ROUNDS)]
+                if ends:
+                    tried(ends)
             left = max_examples - result.examples
             if left > 0:
                 single = given(values=_climbable(session, guide, drawing))(
@@ -346,10 +353,14 @@ def _commonest(array: Array, origin: Any) -> Any:
     return values[most] if counts[most] > 1 else origin
 
 
+#: In place of the answers to what comes after a deadly input.
+NOT_RUN = DeviceFailed("not run: an earlier input killed the worker")
+
+
 def answers(
     session: Runner, samples: Sequence[Inputs], *, in_order: bool = False
 ) -> list[Outputs | DeviceFailed]:
-    """Outputs of each sample, or what the device died of; later samples run in a new worker.
+    """Outputs of each sample up to the first that the device dies of, and what it died of.
 
     Samples of one shape run together, because a model is resized between shapes, unless
     ``in_order`` is asked for.
@@ -364,14 +375,9 @@ def answers(
 
 
 def _run_in_order(session: Runner, samples: Sequence[Inputs]) -> list[Outputs | DeviceFailed]:
-    results: list[Outputs | DeviceFailed] = []
-    while len(results) < len(samples):
-        rest = samples[len(results) :]
-        try:
-            results += session.run_many(rest)
-        except DeviceFailed as error:
-            fatal = int(error.details.get("example", 0))
-            if fatal:
-                results += session.run_many(rest[:fatal])
-            results.append(error)
-    return results
+    try:
+        return list(session.run_many(samples))
+    except DeviceFailed as error:
+        fatal = int(error.details.get("example", 0))
+        before = session.run_many(samples[:fatal]) if fatal else []
+        return [*before, error, *[NOT_RUN] * (len(samples) - fatal - 1)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.difference import Tolerance, distance
 from harness.errors import DeviceFailed, MissingCapability
-from harness.properties.engine import Drawing, Hunt, Verdict, answers, hunt
+from harness.properties.engine import NOT_RUN, Drawing, Hunt, Verdict, answers, hunt
 from harness.properties.smallest import Inputs
 from harness.tensors import Array, Outputs
 
@@ -27,6 +27,8 @@ def _drawing(
 
 
 def dead(answer: Outputs | DeviceFailed) -> Verdict | None:
+    if answer is NOT_RUN:
+        return Verdict(ran=False)
     if isinstance(answer, DeviceFailed):
         return Verdict(failure=f"the device failed: {answer.message.splitlines()[0]}", error=answer)
     return None
