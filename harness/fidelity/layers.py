@@ -97,8 +97,8 @@ def layers(
             expected=expected,
             formats=(session.model.format, other.model.format),
             limits=limits,
-            same_arithmetic=computes_in_integers(session.model)
-            == computes_in_integers(other.model),
+            same_arithmetic=session.model.content == other.model.content
+            or computes_in_integers(session.model) == computes_in_integers(other.model),
             other_file=session.model.content != other.model.content,
         )
         alone: Mapping[str, Array] = {}
