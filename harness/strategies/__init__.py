@@ -227,22 +227,80 @@ _CODE = st.integers(0, CODES - 1)
 
 
 def images(
-    shape: tuple[int, ...], *, dtype: str = "uint8", max_boxes: int = 4
+    shape: tuple[int, ...],
+    *,
+    dtype: str = "uint8",
+    max_boxes: int = 4,
+    ranges: tuple[float, float] | None = None,
 ) -> st.SearchStrategy[Array]:
-    """Images of plain boxes on a plain ground, ``shape`` as ``(…, height, width, channels)``.
+    """Images, ``shape`` as ``(…, height, width, channels)``: plain boxes on a plain ground, or a
+    pattern of :func:`inputs` (noise with natural statistics, edges, ramps, extremes, …).
 
-    Closer to what cameras see than noise, and they shrink to a single colour. For patterns and
-    noise with natural statistics see :func:`inputs`.
+    Boxes are closer to what cameras see than uniform noise, and shrink to a single colour.
+
+    Args:
+        ranges: (lowest, highest) value of a pattern; default the dtype's for whole numbers, 0 to
+            1 for floats.
+
+    Raises:
+        OptionError: the shape is not that of an image, or the range is wrong.
     """
-    return _images(shape, np.dtype(dtype), max_boxes)
-
-
-@st.composite
-def _images(draw: st.DrawFn, shape: tuple[int, ...], dtype: np.dtype[Any], max_boxes: int) -> Array:
     if len(shape) < 3:
         raise OptionError(
             f"shape {shape!r} is not that of an image", next_step="pass (height, width, channels)"
         )
+    kind = np.dtype(dtype)
+    tensor = Tensor(name="image", index=0, dtype=kind, shape=shape, shape_signature=shape)
+    span = span_of(tensor, bounds=ranges, float_range=(0.0, 1.0))
+    return _images(shape, kind, max_boxes) | _array(span, shape, True)
+
+
+def sequences(
+    length: int,
+    *,
+    vocabulary: int,
+    padding: int = 0,
+    dtype: str = "int64",
+    min_tokens: int = 1,
+) -> st.SearchStrategy[Array]:
+    """Token sequences ``[1, length]`` that end early: tokens from 0 to ``vocabulary`` - 1, then
+    ``padding``. Shrinks to few tokens of small numbers.
+
+    Raises:
+        OptionError: the lengths or the vocabulary leave nothing to draw.
+    """
+    if not 0 <= min_tokens <= length or vocabulary < 1:
+        raise OptionError(
+            f"length={length!r}, min_tokens={min_tokens!r}, vocabulary={vocabulary!r} leave no "
+            "sequence to draw",
+            next_step="use 0 <= min_tokens <= length and a vocabulary of at least 1",
+        )
+    return _sequences(length, vocabulary, padding, np.dtype(dtype), min_tokens)
+
+
+@st.composite
+def _sequences(
+    draw: st.DrawFn,
+    length: int,
+    vocabulary: int,
+    padding: int,
+    dtype: np.dtype[Any],
+    min_tokens: int,
+) -> Array:
+    tokens = np.full((1, length), padding, dtype)
+    many = draw(st.integers(min_tokens, length))
+    if many <= CELLS:
+        token = st.integers(0, vocabulary - 1)
+        tokens[0, :many] = draw(st.lists(token, min_size=many, max_size=many))
+    else:
+        # A long text would exhaust Hypothesis' budget token by token.
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        tokens[0, :many] = rng.integers(0, vocabulary, many)
+    return tokens
+
+
+@st.composite
+def _images(draw: st.DrawFn, shape: tuple[int, ...], dtype: np.dtype[Any], max_boxes: int) -> Array:
     height, width, channels = shape[-3:]
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     colour = (
@@ -268,6 +326,7 @@ __all__ = [
     "images",
     "inputs",
     "near",
+    "sequences",
     "settings",
     "tensor_values",
 ]

@@ -271,7 +271,8 @@ DENORMAL = "denormal"
 def pattern_names(span: Span) -> list[str]:
     """Patterns that make sense for a tensor."""
     names = list(PATTERNS)
-    return [*names, DENORMAL] if span.tensor.dtype.kind == "f" else names
+    around_zero = span.tensor.dtype.kind == "f" and span.low <= 0 <= span.high
+    return [*names, DENORMAL] if around_zero else names
 
 
 def paint(
@@ -292,7 +293,8 @@ def paint(
     rng = np.random.default_rng(seed)
     if pattern == DENORMAL:
         tiny = float(np.finfo(span.tensor.dtype).tiny)
-        return np.asarray(((rng.random(shape) - 0.5) * 2 * tiny).astype(span.tensor.dtype))
+        small = (rng.random(shape) - 0.5) * 2 * tiny
+        return np.asarray(np.clip(small, span.low, span.high).astype(span.tensor.dtype))
     unit = PATTERNS[pattern](rng, shape, span.zero)
     if amplitude < 1:
         unit = span.zero + amplitude * (unit - span.zero)

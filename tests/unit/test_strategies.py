@@ -114,6 +114,8 @@ def test_floats_get_subnormal_numbers():
     array = paint(span, (1, 100), pattern_names(span)[-1], 0)
     assert (np.abs(array) < np.finfo(np.float32).tiny).all()
     assert np.count_nonzero(array) > 90
+    away = span_of(tensor("float32", (1, 100)), bounds=(5, 6))
+    assert pattern_names(away) == list(PATTERNS), "they would lie outside"
 
 
 def test_ranges_are_kept():
@@ -200,3 +202,37 @@ def test_settings_for_devices_have_no_deadline_unless_asked():
     assert one._hypothesis_internal_use_settings.deadline is None
     assert one._hypothesis_internal_use_settings.max_examples == 7
     assert two._hypothesis_internal_use_settings.deadline.total_seconds() == 0.1
+
+
+def test_images_are_boxes_or_patterns():
+    plain = find(edge.images((8, 8, 3)), lambda image: True)
+    assert len(np.unique(plain)) == 1
+    noisy = find(edge.images((1, 16, 16, 3)), lambda image: len(np.unique(image)) > 100)
+    assert noisy.shape == (1, 16, 16, 3)
+
+    @settings(max_examples=50, database=None)
+    @given(edge.images((6, 6, 1), dtype="float32"))
+    def check(image):
+        assert image.dtype == np.float32
+        assert image.min() >= 0
+        assert image.max() <= 1
+
+    check()
+    with pytest.raises(OptionError, match="not that of an image"):
+        edge.images((8, 8))
+
+
+def test_sequences_end_in_padding():
+    @settings(max_examples=50, database=None)
+    @given(edge.sequences(200, vocabulary=50, padding=7, min_tokens=3))
+    def check(tokens):
+        assert tokens.shape == (1, 200)
+        assert tokens.dtype == np.int64
+        assert tokens.min() >= 0
+        assert tokens.max() < 50
+
+    check()
+    found = find(edge.sequences(20, vocabulary=1000), lambda t: bool((t == 17).any()))
+    assert found[0].tolist() == [17] + [0] * 19
+    with pytest.raises(OptionError, match="leave no sequence"):
+        edge.sequences(3, vocabulary=9, min_tokens=4)
