@@ -319,6 +319,16 @@ def _report(
     )
     if shown.error is not None:
         error = shown.error
+        wide = [
+            span.tensor.name
+            for span in space.spans
+            if span.whole and span.tensor.dtype.itemsize > 2 and not span.tensor.quantized
+        ]
+        if wide:
+            text += (
+                "\n  if not every number is a legal input there (tokens, indices), say which are: "
+                f"ranges={{{wide[0]!r}: (lowest, highest)}}"
+            )
         error.message = f"{error.message}\n{text}"
         error.args = (error.message,)
         raise error

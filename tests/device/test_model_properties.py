@@ -91,6 +91,7 @@ def test_a_segfault_of_the_runtime_shrinks_to_one_element(board, tmp_path):
         text = str(death.value)
         assert "onnxruntime_pybind11_state" in text
         assert text.count("x['b'].flat[[") == 1
+        assert "ranges={'b': (lowest, highest)}" in text
         # The session goes on.
         assert session.run(np.zeros(4, np.int64))[0].shape == (4, 1, 2, 2)
         properties.survives(session, ranges={"b": (0, 0)}, max_examples=5)
