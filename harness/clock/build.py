@@ -18,7 +18,7 @@ from harness.image.tools import host_arch
 _SOURCES = ("edge_clock.c", "qemu_plugin_api.h")
 #: QEMU release -> version of the plugin interface to build for (docs/devel/tcg-plugins.rst:
 #: qemu_plugin_version must lie between the minimum and the current one of the QEMU that loads it).
-_INTERFACES = (((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
+_INTERFACES = (((11, 1), 7), ((9, 1), 3), ((9, 0), 2), ((4, 2), 1))
 #: Compiler that pip can install where the machine has none.
 ZIG = "ziglang>=0.13,<0.17"
 Progress = Callable[[str], None]

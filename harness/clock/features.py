@@ -62,8 +62,9 @@ def steps_of(
             all split their work.
     """
     cycles = _cycles(trace, core, bits)
-    # Before the first operator's own segment lies the runtime's prelude.
-    named = len(trace.segments) == len(operators) + 1
+    # Before the first operator's own segment lies the runtime's prelude. Other runtimes and
+    # delegates fuse operators: a number that fits would be chance.
+    named = not delegated and len(trace.segments) == len(operators) + 1
     found = []
     pieces: list[tuple[Operator | None, dict[int, int], dict[int, Misses]]]
     if not trace.segments:

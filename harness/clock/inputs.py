@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,13 @@ def default_inputs(model: ModelFile) -> tuple[Array, ...]:
     Raises:
         InputError: the file does not tell their shapes, or they cannot be made up.
     """
+    return made_up(input_types(model))
+
+
+def made_up(types: Iterable[tuple[str, Sequence[int]]]) -> tuple[Array, ...]:
+    """Inputs of these dtypes and shapes, as :func:`default_inputs` makes them."""
     generator = np.random.default_rng(_SEED)
-    return tuple(_fill(generator, dtype, shape) for dtype, shape in input_types(model))
+    return tuple(_fill(generator, dtype, shape) for dtype, shape in types)
 
 
 def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
@@ -64,18 +69,14 @@ def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _onnx_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
-    try:
-        import onnx
-    except ImportError:
-        raise InputError(
-            f"the inputs of {str(model.path)!r} are not known before it is loaded",
-            next_step="pip install 'pytest-edge-harness[onnx]', or give inputs",
-        ) from None
-    graph = onnx.load_from_string(model.content).graph
+    from harness import onnx_file
+
+    graph = onnx_file.parse(model.content, model.path).graph
+    numpy_type = onnx_file.package("a latency").helper.tensor_dtype_to_np_dtype
     constant = {tensor.name for tensor in graph.initializer}
     return [
         (
-            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            np.dtype(numpy_type(value.type.tensor_type.elem_type)).name,
             tuple(max(1, d.dim_value) for d in value.type.tensor_type.shape.dim),
         )
         for value in graph.input

@@ -107,11 +107,11 @@ def _elements(tensor: Any) -> int:
 
 
 def _onnx(content: bytes) -> list[Operator]:
-    try:
-        import onnx
-    except ImportError:
+    from harness import onnx_file
+
+    if not onnx_file.installed():
         return []
-    graph = onnx.load_from_string(content).graph
+    graph = onnx_file.parse(content).graph
     return [
         Operator(
             name=node.output[0] if node.output else "",

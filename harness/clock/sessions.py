@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.clock.answer import estimate
 from harness.clock.estimate import LatencyEstimate, Percentiles
-from harness.clock.inputs import default_inputs
+from harness.clock.inputs import made_up
 from harness.clock.rig import Rig, Subject
 from harness.errors import MissingCapability
 from harness.tensors import arrange
@@ -40,9 +40,10 @@ def subject_of(session: Session, inputs: Any = None) -> Subject:
             f"the device clock knows the board's cores only, not {', '.join(extra)}",
             next_step="measure on the board (ssh), or load the model without providers=",
         )
-    arrays = (
-        default_inputs(session.model) if inputs is None else tuple(arrange(inputs, session.inputs))
-    )
+    if inputs is None:
+        arrays = made_up((t.dtype.name, t.shape) for t in session.inputs)
+    else:
+        arrays = tuple(arrange(inputs, session.inputs))
     return Subject(
         model=session.model.path,
         content=session.model.content,

@@ -101,6 +101,7 @@ def test_operators_of_a_file_with_their_multiply_accumulates():
 @pytest.mark.parametrize(
     ("version", "interface"),
     [
+        ("1:11.1.3+ds-1", 7),
         ("1:10.0.13+ds-0+deb13u1", 3),
         ("9.1.0", 3),
         ("9.0.4", 2),

@@ -456,9 +456,15 @@ static int marker(const uint8_t *code, size_t size)
     return 0;
 }
 
+#if EDGE_PLUGIN_API >= 7
+static void translated(struct qemu_plugin_tb *tb, void *unused)
+{
+    (void)unused;
+#else
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
     (void)id;
+#endif
     if (qemu_plugin_tb_vaddr(tb) >> 48) {
         return; /* the kernel's half of the address space */
     }
@@ -559,6 +565,10 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
         counts[cpu] = calloc(MAX_BLOCKS, sizeof(uint64_t));
     }
 #endif
+#if EDGE_PLUGIN_API >= 7
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated, NULL);
+#else
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+#endif
     return 0;
 }

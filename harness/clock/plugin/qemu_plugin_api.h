@@ -3,7 +3,8 @@
  * (docs/devel/tcg-plugins.rst). QEMU's own header is packaged by no distribution.
  *
  * EDGE_PLUGIN_API is the interface version to build for: 1 (QEMU 4.2 to 8.2), 2 (9.0; per-processor
- * counters instead of shared ones), 3 and later (9.1; qemu_plugin_insn_data copies).
+ * counters instead of shared ones), 3 (9.1; qemu_plugin_insn_data copies), 7 (11.1; the callback for
+ * translated blocks takes data of the plugin's own instead of its number).
  */
 #pragma once
 
@@ -23,12 +24,21 @@ enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
 enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_RW = 3 };
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 
+#if EDGE_PLUGIN_API >= 7
+typedef void (*qemu_plugin_vcpu_tb_trans_cb_t)(struct qemu_plugin_tb *, void *data);
+#else
 typedef void (*qemu_plugin_vcpu_tb_trans_cb_t)(qemu_plugin_id_t, struct qemu_plugin_tb *);
+#endif
 typedef void (*qemu_plugin_vcpu_udata_cb_t)(unsigned cpu, void *data);
 typedef void (*qemu_plugin_vcpu_mem_cb_t)(unsigned cpu, qemu_plugin_meminfo_t, uint64_t vaddr,
                                           void *data);
 
+#if EDGE_PLUGIN_API >= 7
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, qemu_plugin_vcpu_tb_trans_cb_t,
+                                           void *data);
+#else
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, qemu_plugin_vcpu_tb_trans_cb_t);
+#endif
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, qemu_plugin_vcpu_udata_cb_t,
                                           enum qemu_plugin_cb_flags, void *data);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, qemu_plugin_vcpu_udata_cb_t,
