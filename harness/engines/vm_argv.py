@@ -191,7 +191,8 @@ def board_argv(board: Board) -> list[str]:
     import json
 
     # KVM offers the interrupt controller that the host has, and servers have no version 2.
-    gic = "host" if board.accel == "kvm" else "2"
+    # GICv2 has room for eight processors (Arm IHI 0048B).
+    gic = "host" if board.accel == "kvm" else "2" if board.cores <= 8 else "3"
     machine = f"virt,memory-backend=ram,gic-version={gic}"
     if board.arch == "armhf":
         # A kernel without LPAE reaches nothing above 4 GiB, PCI included.
@@ -201,7 +202,8 @@ def board_argv(board: Board) -> list[str]:
         memory = f"memory-backend-ram,id=ram,{size}"
     elif board.ram_private:
         memory = f"memory-backend-file,id=ram,{size},mem-path={board.ram},share=off"
-        memory += ",readonly=on,rom=off"
+        # A board may have more memory than this machine: only what it touches is to count.
+        memory += ",readonly=on,rom=off,reserve=off"
     else:
         memory = f"memory-backend-file,id=ram,{size},mem-path={board.ram},share=on"
     cpu = "host" if board.accel == "kvm" else board.qemu_cpu

@@ -100,7 +100,10 @@ def _frame(sock: socket.socket) -> tuple[int, bytes]:
 
 def wait_for(run_dir: Path, name: str, *, alive: Callable[[], bool], timeout_s: float) -> bool:
     """Wait until the agent's socket ``name`` exists; False if the board ended or time ran out."""
-    port = _Port(run_dir, timeout_s)
+    try:
+        port = _Port(run_dir, timeout_s)
+    except ConnectionRefusedError:  # QEMU opened its sockets and ended
+        return False
     clean = False
     try:
         port.sock.settimeout(0.2)

@@ -111,6 +111,20 @@ def test_kvm_takes_the_hosts_own_core_and_interrupt_controller():
     ]
 
 
+def test_more_than_eight_cores_need_another_interrupt_controller():
+    eight, twelve = (board_argv(board(cores=n)) for n in (8, 12))
+    assert "virt,memory-backend=ram,gic-version=2" in eight
+    assert "virt,memory-backend=ram,gic-version=3" in twelve
+
+
+def test_a_restored_board_reserves_no_memory_that_it_does_not_touch():
+    argv = board_argv(board(ram=Path("ram"), ram_private=True, memory_mib=32768))
+    assert argv[argv.index("-object") + 1] == (
+        "memory-backend-file,id=ram,size=32768M,mem-path=ram,share=off,readonly=on,rom=off,"
+        "reserve=off"
+    )
+
+
 HOLD = """
 import fcntl, os, sys, time
 file = open(sys.argv[1], "w")
