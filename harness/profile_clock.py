@@ -46,5 +46,3 @@ class Clock(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where those are from."""
     error: _Positive
     """Relative half width of bounds that cover 90 % of models left out of the fit."""
-    systematic: Annotated[float, Meta(ge=0, le=1)]
-    """Part of the error that all models on this board share."""

@@ -18,7 +18,7 @@ from harness.cache import cache_dir, explained
 from harness.clock.estimate import LatencyEstimate, OperatorTime, longest
 from harness.clock.features import Step, steps_of
 from harness.clock.model import Cost, cost, step_cost
-from harness.clock.operators import operators_of
+from harness.clock.operators import Operator, operators_of
 from harness.clock.pipeline import Core, core_named
 from harness.clock.rig import Measured, Rig, Subject, measurement_key
 from harness.clock.trust import Trust, most_threads, thread_equivalent, trust_for
@@ -107,25 +107,19 @@ _ACCELERATED = frozenset(
 )
 
 
-def steps(profile: Profile, core: Core, subject: Subject, trace: Trace) -> list[Step]:
+def steps(
+    profile: Profile, core: Core, subject: Subject, measured: Measured, trace: Trace
+) -> list[Step]:
     """The steps of one inference of ``subject``."""
-    kernels = dict(subject.options).get("kernels", "")
     return steps_of(
         trace,
         core,
         operators_of(subject.content, subject.format),
         bits=32 if profile.os.arch in ("armhf", "armel") else 64,
         caches=3 if profile.cpu.l3_kib else 2 if profile.cpu.l2_kib else 1,
-        delegated=subject.module == "onnx" or _delegated(kernels, subject, trace),
+        # ONNX Runtime names its providers here; its kernels all split their work.
+        delegated=bool(measured.facts["delegates"]),
     )
-
-
-def _delegated(kernels: str, subject: Subject, trace: Trace) -> bool:
-    """Whether XNNPACK really ran: TFLite leaves models that it cannot take to its own kernels."""
-    if kernels != "xnnpack" or not trace.segments:
-        return False
-    # Without a delegate each operator is a segment, and one more is the prelude.
-    return len(trace.segments) != len(operators_of(subject.content, subject.format)) + 1
 
 
 def evaluate(
@@ -144,12 +138,14 @@ def evaluate(
     def costs(which: list[Step]) -> Cost:
         return cost(which, parameters, mhz=mhz, threads=equivalent, float_inputs=float_inputs)
 
-    steady, cold = (steps(profile, core, subject, t) for t in (measured.steady, measured.cold))
+    steady, cold = (
+        steps(profile, core, subject, measured, trace) for trace in (measured.steady, measured.cold)
+    )
     whole = costs(steady)
     total = whole.total_ms
     wide = 1 + trust.error
     inputs_ms = float_inputs * parameters.input_cycles / (mhz * 1e3)
-    notes = _notes(profile, core, measured, threads)
+    notes = _notes(profile, measured, operators_of(subject.content, subject.format), threads)
     return LatencyEstimate(
         latency_ms=total,
         low_ms=total / wide,
@@ -168,7 +164,6 @@ def evaluate(
         first_ms=max(costs(cold).total_ms, total),
         operators=longest(_operators(steady, parameters, mhz, equivalent, total)),
         notes=notes,
-        systematic=trust.systematic,
     )
 
 
@@ -193,6 +188,7 @@ def _operators(
             OperatorTime(
                 name=step.name,
                 kind=step.kind,
+                instructions=step.instructions,
                 latency_ms=each.total_ms,
                 share=each.total_ms / total if total else 0.0,
                 bound="memory" if each.memory_ms > each.compute_ms else "compute",
@@ -201,7 +197,9 @@ def _operators(
     return found
 
 
-def _notes(profile: Profile, core: Core, measured: Measured, threads: int) -> tuple[str, ...]:
+def _notes(
+    profile: Profile, measured: Measured, operators: Sequence[Operator], threads: int
+) -> tuple[str, ...]:
     notes = [
         (
             "a cool, otherwise idle board at its full clock: governors, heat and other programs "
@@ -213,6 +211,16 @@ def _notes(profile: Profile, core: Core, measured: Measured, threads: int) -> tu
             f"{threads} threads on {profile.cpu.cores} {profile.cpu.core} and the chip's smaller "
             "cores: a rough model"
         )
+    if (
+        measured.facts["runtime"].startswith("tflite-runtime")
+        and not measured.facts["delegates"]
+        and "asimddp" in profile.cpu.features
+        and any(operator.integer for operator in operators)
+    ):
+        notes.append(
+            f"the wheel of tflite-runtime does not use the dot-product instructions of "
+            f"{profile.cpu.core}; LiteRT does (runtime='litert'), and so do many builds of TFLite"
+        )
     if not measured.steady.segments:
         notes.append("the runtime's steps could not be told apart: no figures for operators")
     return tuple(notes)
@@ -223,7 +231,7 @@ def _answer_path(key: str, profile: Profile, trust: Trust, threads: int) -> Path
         key,
         model_digest(),
         msgspec.to_builtins(trust.parameters),
-        (trust.error, trust.systematic, trust.source),
+        (trust.error, trust.source),
         (profile.name, profile.cpu.mhz, profile.cpu.core, profile.cpu.cores, threads),
     ]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harness.clock.fit import Arrays, Floats, Row, errors, fit, fit_general, half_width
+from harness.clock.fit import Floats, GeneralFit, Row, errors, fit, fit_general, half_width
 from harness.profile_clock import Clock, Parameters
 
 #: A board with fewer rows than this gets the general parameters, moved a little.
 FEW_ROWS = 8
+#: A board measured with fewer different models than this gets no narrow bounds.
+FEW_MODELS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +52,18 @@ class Errors:
         return float(np.mean(inside))
 
     def spearman(self) -> float:
-        """Rank correlation of predicted and measured latency, on each board; the lowest."""
+        """Rank correlation of predicted and measured latency on each board measured with a few
+        models; the lowest. NaN where there is none."""
         from scipy.stats import spearmanr
 
-        lowest = 1.0
+        found = [math.nan]
         for board in sorted({row.board for row in self.rows}):
             mine = [i for i, row in enumerate(self.rows) if row.board == board]
             measured = np.array([self.rows[i].latency_ms for i in mine])
-            if len(set(measured.tolist())) > 3:
+            if len({self.rows[i].model for i in mine}) >= FEW_MODELS:
                 ranked = spearmanr(measured, measured * (1 + self.values[mine]))
-                lowest = min(lowest, float(ranked.statistic))
-        return lowest
+                found.append(float(ranked.statistic))
+        return min(found[1:], default=math.nan)
 
     def as_dict(self) -> dict[str, Any]:
         found = {
@@ -106,38 +109,44 @@ def fit_board(rows: Sequence[Row], start: Parameters | None) -> Parameters:
 
 def predict_general(train: list[Row], test: list[Row]) -> Floats:
     """Predict a board from others, by its core model and the peak bandwidth of its DRAM."""
-    parameters, share = fit_general(train)
-    return errors_general(test, parameters, share)
+    return errors_general(test, fit_general(train))
 
 
-def errors_general(rows: Sequence[Row], parameters: Parameters, share: float) -> Floats:
-    """Relative errors with general parameters and each board's own DRAM."""
-    arrays = Arrays(rows)
-    dram = np.where(arrays.peak > 0, arrays.peak * share, parameters.dram_gb_s)
-    predicted = arrays.predict(msgspec.structs.asdict(parameters), dram)
-    return np.asarray(predicted / arrays.measured - 1, dtype=np.float64)
+def errors_general(rows: Sequence[Row], found: GeneralFit) -> Floats:
+    """Relative errors with general parameters, each board's own core and DRAM."""
+    measured = np.array([row.latency_ms for row in rows])
+    return np.asarray(found.predict(rows) / measured - 1, dtype=np.float64)
+
+
+def start_for(row: Row, found: GeneralFit) -> Parameters:
+    """Where the fit of the board of ``row`` starts."""
+    parameters = found.parameters
+    peak = row.dram_peak_gb_s * found.dram_share or parameters.dram_gb_s
+    compute = parameters.compute * found.cores.get(row.core, 1.0)
+    return msgspec.structs.replace(parameters, dram_gb_s=peak, compute=compute)
 
 
 def calibrated(rows: Sequence[Row], start: Parameters | None, measured: str) -> Clock:
     """What a profile keeps: parameters of all rows, bounds from rows that were left out."""
+    from harness.clock.trust import general
+
     parameters = fit_board(rows, start)
+    width = 0.0
     if len({row.model for row in rows}) > 1:
         models = left_out(rows, lambda row: row.model, fitted(start), "model left out")
-        width, shared = half_width(models.values), systematic(models)
+        width = half_width(models.values)
         if families := minor_families(rows, start):
             width = max(width, half_width(families))
-    else:
-        # One model says nothing about others: as wide as a board that was never measured.
-        from harness.clock.trust import general
-
-        width, shared = general().error, general().systematic
+    if len({(row.model, row.precision) for row in rows}) < FEW_MODELS:
+        # A model or two say little about others: not narrower than half of what a board has that
+        # nobody measured.
+        width = max(width, general().error / 2)
     return msgspec.convert(
         {
             **msgspec.structs.asdict(parameters),
             "rows": len(rows),
             "measured": measured,
             "error": float(f"{width:.3g}"),
-            "systematic": float(f"{shared:.3g}"),
         },
         Clock,
     )
@@ -153,19 +162,6 @@ def minor_families(rows: Sequence[Row], start: Parameters | None) -> list[float]
             others = [row for row in rows if row.family != family]
             found += errors(test, fit_board(others, start)).tolist()
     return found
-
-
-def systematic(held: Errors) -> float:
-    """Part of the squared logarithmic error that rows of one board and precision share."""
-    logs = np.log1p(held.values)
-    total = float(np.mean(logs**2))
-    if total == 0:
-        return 0.0
-    groups: dict[tuple[str, str], list[float]] = {}
-    for row, value in zip(held.rows, logs.tolist(), strict=True):
-        groups.setdefault((row.board, row.precision), []).append(value)
-    common = sum(len(g) * float(np.mean(g)) ** 2 for g in groups.values() if len(g) > 1)
-    return min(1.0, common / (len(logs) * total))
 
 
 # -- what there is to beat -------------------------------------------------------------------------

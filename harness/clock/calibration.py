@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,10 @@ from harness.clock.calibrate import (
     left_out,
     linear,
     predict_general,
-    systematic,
+    start_for,
     without_nan,
 )
-from harness.clock.fit import NAMES, Row, errors, fit_general, half_width
+from harness.clock.fit import NAMES, GeneralFit, Row, errors, fit_general, half_width
 from harness.clock.measurements import Left, Wanted, measured_rows, read_csv
 from harness.clock.trust import general as general_of
 from harness.errors import OptionError, UserError
@@ -42,6 +43,7 @@ def run_calibration(
     *,
     device: str | None,
     write_to: Path | None,
+    write_all: Path | None,
     general: bool,
     as_json: bool,
     progress: Progress,
@@ -69,13 +71,19 @@ def run_calibration(
             f"none of the measurements can be used: {'; '.join(reasons[:3]) or 'there are none'}",
             next_step="docs/clock.md says what a CSV needs",
         )
-    sources = ", ".join(sorted({row.source for row in wanted})[:4])
-    report = make_report(rows, sources, every_board=device is None)
+    report = make_report(rows, _sources(wanted), every_board=device is None)
     if general:
+        if device is not None:
+            raise OptionError(
+                "--general is about all boards, --device about one", next_step="leave one out"
+            )
         write_general(rows, report)
     if write_to is not None:
         clock = report["boards"][rows[0].board]["clock"]
         write_profile(write_to, clock)
+    if write_all is not None:
+        for board, facts in report["boards"].items():
+            write_profile(write_all / f"{board}.toml", facts["clock"])
     report["left_out"] = [{"id": row.id, "reason": row.reason} for row in left]
     if as_json:
         import click
@@ -97,19 +105,36 @@ def own_code(wanted: Sequence[Wanted]) -> tuple[list[Wanted], list[Left]]:
     return kept, left
 
 
-def make_report(rows: Sequence[Row], sources: str, *, every_board: bool) -> dict[str, Any]:
+def _sources(wanted: Sequence[Wanted]) -> dict[str, str]:
+    """Where the measurements of each board are from, by what a person would look for."""
+    found: dict[str, set[str]] = {}
+    for row in wanted:
+        found.setdefault(row.board, set()).add(row.source.partition(" ")[0])
+    return {board: ", ".join(sorted(names)) for board, names in found.items()}
+
+
+def make_report(
+    rows: Sequence[Row], sources: Mapping[str, str], *, every_board: bool
+) -> dict[str, Any]:
     """Fits and errors, of each board and over all."""
     boards: dict[str, Any] = {}
     in_sample: list[float] = []
     sample_rows: list[Row] = []
     models: list[float] = []
     families: list[float] = []
-    start = fit_general(rows)[0] if every_board else general_of().parameters
+    if every_board:
+        common = fit_general(rows)
+    else:
+        known = general_of()
+        common = GeneralFit(
+            parameters=known.parameters, dram_share=known.dram_share, cores=known.cores
+        )
     held_rows: dict[str, list[Row]] = {"model": [], "family": []}
     for board in dict.fromkeys(row.board for row in rows):
         mine = [row for row in rows if row.board == board]
+        start = start_for(mine[0], common)
         fitted_here = fit_board(mine, start)
-        clock = calibrated(mine, start, sources)
+        clock = calibrated(mine, start, sources[board])
         inside = errors(mine, fitted_here)
         by_model = left_out(mine, lambda r: r.model, fitted(start), "one model left out")
         by_family = left_out(mine, lambda r: r.family, fitted(start), "one family left out")
@@ -162,24 +187,25 @@ def make_report(rows: Sequence[Row], sources: str, *, every_board: bool) -> dict
 
 def write_general(rows: Sequence[Row], report: dict[str, Any]) -> None:
     """Refit what holds for boards that nobody measured, into the package's own file."""
-    parameters, share = fit_general(rows)
+    found = fit_general(rows)
     held = left_out(rows, lambda r: r.board, predict_general, "one board left out")
     report["general"] = Errors(
-        what="in sample, general", values=errors_general(rows, parameters, share), rows=tuple(rows)
+        what="in sample, general", values=errors_general(rows, found), rows=tuple(rows)
     )
     old = general_of()
     lines = [
         "# Written by: edge-harness calibrate --general",
-        f"dram_share = {share:.4g}",
-        f"dram_gb_s = {parameters.dram_gb_s:.4g}",
+        f"dram_share = {found.dram_share:.4g}",
         f"little_share = {old.little_share:.4g}",
         f"error = {half_width(held.values):.3g}",
-        f"systematic = {systematic(held):.3g}",
         f"rows = {len(rows)}",
         f"boards = {len({row.board for row in rows})}",
         "",
         "[parameters]",
-        *(f"{name} = {getattr(parameters, name):.4g}" for name in NAMES),
+        *(f"{name} = {getattr(found.parameters, name):.4g}" for name in NAMES),
+        "",
+        "[cores]",
+        *(f'"{core}" = {factor:.4g}' for core, factor in found.cores.items()),
         "",
     ]
     with explained(GENERAL_FILE):
@@ -246,7 +272,7 @@ def print_report(report: dict[str, Any], left: Sequence[Left], write_to: Path | 
                 d["what"],
                 str(d["rows"]),
                 *(f"{d[k]:.1%}" for k in ("mean", "median", "p90")),
-                f"{d['spearman']:.3f}",
+                "" if math.isnan(d["spearman"]) else f"{d['spearman']:.3f}",
                 *bounds,
             )
         console.print(shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.errors import OptionError
@@ -18,6 +18,7 @@ class OperatorTime:
 
     name: str
     kind: str
+    instructions: int
     latency_ms: float
     share: float
     """Of the whole, 0 to 1."""
@@ -58,8 +59,6 @@ class LatencyEstimate:
     notes: tuple[str, ...] = ()
     cached: bool = False
     """Whether it was computed earlier, for the same model, input, runtime and board."""
-    systematic: float = field(default=0.0, repr=False)
-    """Part of the error that all estimates for one board share; it cancels in a comparison."""
 
     @property
     def error(self) -> float:
@@ -143,6 +142,10 @@ class LatencyEstimate:
     def compare(self, other: LatencyEstimate) -> Comparison:
         """This one against ``other``, an earlier or another estimate for the same device.
 
+        Steps that both have in common are uncertain in the same way, so that only what differs
+        is uncertain in the ratio: a layer added to a model shows exactly, a model of another
+        kind does not.
+
         Raises:
             OptionError: the devices differ.
         """
@@ -152,21 +155,16 @@ class LatencyEstimate:
                 "in common",
                 next_step="compare two estimates for one board",
             )
-        ratio = self.latency_ms / other.latency_ms
-        mine = math.log(self.high_ms / self.latency_ms)
-        theirs = math.log(other.high_ms / other.latency_ms)
-        common = min(self.systematic, other.systematic)
-        # What both have in common cancels; what is each one's own adds up. Two that execute
-        # nearly the same instructions have nearly everything in common.
-        alike = max(0.0, 1 - abs(math.log(ratio)))
-        if (self.runtime, self.kernels, self.threads) == (
-            other.runtime,
-            other.kernels,
-            other.threads,
-        ):
-            common = common + (1 - common) * alike
-        own = math.sqrt((mine**2 + theirs**2) * (1 - common))
-        return Comparison(ratio=ratio, low=ratio * math.exp(-own), high=ratio * math.exp(own))
+        same = _common_ms(self.operators, other.operators)
+        mine, theirs = self.latency_ms - same, other.latency_ms - same
+        # Half of it on each side: pairs of published figures of one board and precision differ
+        # from the predicted ratio by less than one figure from its prediction (docs/clock.md).
+        off = math.sqrt(1 + max(self.error, other.error))
+        return Comparison(
+            ratio=self.latency_ms / other.latency_ms,
+            low=(same + mine / off) / (same + theirs * off),
+            high=(same + mine * off) / (same + theirs / off),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +223,20 @@ class Percentiles:
     def data_dependent(self) -> bool:
         """Whether any two inputs executed different numbers of instructions."""
         return len({e.instructions for e in self.estimates}) > 1
+
+
+def _common_ms(ours: Sequence[OperatorTime], theirs: Sequence[OperatorTime]) -> float:
+    """Milliseconds of steps that are in both: of one kind, and executing the same number of
+    instructions. Whatever the clock has wrong about them it has wrong twice."""
+    left: dict[tuple[str, int], list[float]] = {}
+    for operator in theirs:
+        left.setdefault((operator.kind, operator.instructions), []).append(operator.latency_ms)
+    common = 0.0
+    for operator in ours:
+        matching = left.get((operator.kind, operator.instructions))
+        if matching:
+            common += min(matching.pop(), operator.latency_ms)
+    return common
 
 
 def longest(operators: Sequence[OperatorTime]) -> tuple[OperatorTime, ...]:

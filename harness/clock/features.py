@@ -87,7 +87,7 @@ def steps_of(
             if not delegated and block.library.startswith("libc."):
                 # Copies: TFLite gathers a convolution's input (im2col) on the calling thread.
                 serial += spent
-        if not delegated and (operator is None or operator.kind not in TFLITE_PARALLEL):
+        if not delegated and named and (operator is None or operator.kind not in TFLITE_PARALLEL):
             serial = total
         if position == 0 and len(pieces) > 1:
             serial = total

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,6 +45,8 @@ class Row:
 
     id: str
     board: str
+    core: str
+    """Name of the core model."""
     family: str
     model: str
     precision: str
@@ -95,14 +98,26 @@ class Arrays:
         self.measured = np.array([row.latency_ms for row in rows])
         self.peak = np.array([row.dram_peak_gb_s for row in rows])
 
-    def predict(self, values: dict[str, float], dram: Floats | float) -> Floats:
-        """Milliseconds of each row; ``dram`` in 10⁹ bytes a second, for all or for each row."""
+    def predict(
+        self, values: dict[str, float], dram: Floats | float, scale: Floats | float = 1.0
+    ) -> Floats:
+        """Milliseconds of each row.
+
+        Args:
+            values: the parameters by name.
+            dram: 10⁹ bytes a second, for all rows or for each.
+            scale: factor on ``compute``, for all rows or for each.
+        """
+        compute_scale = values["compute"] * np.broadcast_to(
+            np.asarray(scale, dtype=float), self.mhz.shape
+        )
+        factor = compute_scale[self.owner]
         mhz = self.mhz[self.owner]
         threads = self.threads[self.owner]
         speedup = 1 + (threads - 1) * min(values["thread_efficiency"], 1.0)
         waits = self.l1 * values["l1_miss_cycles"] + self.l2 * values["l2_miss_cycles"]
-        parallel = (self.cycles - self.serial) * values["compute"]
-        serial = self.serial * values["compute"]
+        parallel = (self.cycles - self.serial) * factor
+        serial = self.serial * factor
         share = np.divide(
             parallel, parallel + serial, out=np.zeros_like(parallel), where=self.cycles > 0
         )
@@ -142,33 +157,69 @@ def fit(
     if not rows:
         raise UserError("there are no measurements to fit", next_step="give a CSV with rows")
     centre = {name: getattr(start, name) if start else PRIORS[name][0] for name in NAMES}
-    return parameters_from(_least_squares(Arrays(rows), centre, tight, noise, share=False))
+    return parameters_from(_least_squares(Arrays(rows), centre, tight, noise))
 
 
-def fit_general(rows: Sequence[Row], *, noise: float = NOISE) -> tuple[Parameters, float]:
-    """Parameters for all boards together, and the share of its DRAM's peak that inference gets.
+@dataclass(frozen=True, kw_only=True)
+class GeneralFit:
+    """What holds for boards in general."""
 
-    Boards count alike however many rows they have.
+    parameters: Parameters
+    dram_share: float
+    """Of a DRAM's theoretical bandwidth that inference gets."""
+    cores: dict[str, float]
+    """Factor on ``compute`` for boards with that core: how far its pipeline model is off."""
+
+    def predict(self, rows: Sequence[Row]) -> Floats:
+        """Milliseconds of ``rows``, of whatever board."""
+        arrays = Arrays(rows)
+        dram = np.where(arrays.peak > 0, arrays.peak * self.dram_share, self.parameters.dram_gb_s)
+        scale = np.array([self.cores.get(row.core, 1.0) for row in rows])
+        return arrays.predict(msgspec.structs.asdict(self.parameters), dram, scale)
+
+
+#: How far the pipeline models of two cores may differ in what they miss (a factor).
+_CORE_SPREAD = 1.2
+
+
+def fit_general(rows: Sequence[Row], *, noise: float = NOISE) -> GeneralFit:
+    """Parameters for all boards together; each core's pipeline model may be off by a factor.
+
+    Boards count alike, however many rows they have.
     """
+    least_squares = _scipy()
     arrays = Arrays(rows)
     boards = [row.board for row in rows]
-    weight = np.array([math.sqrt(20 / max(boards.count(board), 20)) for board in boards])
-    centre = {name: value for name, (value, _) in PRIORS.items()}
-    centre["dram_gb_s"] = 0.2
-    values = _least_squares(arrays, centre, 1.0, noise / weight, share=True)
-    share = values["dram_gb_s"]
-    typical = float(np.median(arrays.peak[arrays.peak > 0])) if (arrays.peak > 0).any() else 12.8
-    return parameters_from({**values, "dram_gb_s": share * typical}), share
+    sigma = noise / np.sqrt([20 / max(boards.count(board), 20) for board in boards])
+    cores = sorted({row.core for row in rows})
+    core_of = np.array([cores.index(row.core) for row in rows])
+    middle, spread = _priors({**{n: v for n, (v, _) in PRIORS.items()}, "dram_gb_s": 0.2}, 1.0)
+    peak = np.where(arrays.peak > 0, arrays.peak, 12.8)
+    observed = np.log(arrays.measured)
+    count = len(NAMES)
+
+    def residuals(point: Floats) -> Floats:
+        values = _named(point[:count])
+        scale = np.exp(point[count:])[core_of]
+        off = (np.log(arrays.predict(values, values["dram_gb_s"] * peak, scale)) - observed) / sigma
+        own = (point[:count] - middle) / spread
+        return np.concatenate([off, own, point[count:] / math.log(_CORE_SPREAD)])
+
+    start = np.concatenate([middle, np.zeros(len(cores))])
+    found = least_squares(residuals, start, loss="soft_l1", f_scale=2.0).x
+    values = _named(found[:count])
+    typical = float(np.median(peak))
+    return GeneralFit(
+        parameters=parameters_from({**values, "dram_gb_s": values["dram_gb_s"] * typical}),
+        dram_share=float(f"{values['dram_gb_s']:.4g}"),
+        cores={
+            core: float(f"{math.exp(x):.4g}")
+            for core, x in zip(cores, found[count:].tolist(), strict=True)
+        },
+    )
 
 
-def _least_squares(
-    arrays: Arrays,
-    centre: dict[str, float],
-    tight: float,
-    noise: Floats | float,
-    *,
-    share: bool,
-) -> dict[str, float]:
+def _scipy() -> Any:
     try:
         from scipy.optimize import least_squares
     except ImportError:
@@ -176,23 +227,33 @@ def _least_squares(
             "calibration needs SciPy, which is not installed",
             next_step="pip install 'pytest-edge-harness[calibrate]'",
         ) from None
-    middle = np.log([max(centre[name], 1e-6) for name in NAMES])
-    spread = np.log([PRIORS[name][1] for name in NAMES]) / tight
-    observed = np.log(arrays.measured)
-    peak = np.where(arrays.peak > 0, arrays.peak, 12.8)
+    return least_squares
 
-    def values_of(point: Floats) -> dict[str, float]:
-        return dict(zip(NAMES, np.exp(point).tolist(), strict=True))
+
+def _priors(centre: Mapping[str, float], tight: float) -> tuple[Floats, Floats]:
+    """Logarithms of where parameters are expected, and how far they may stray."""
+    middle = np.log([max(centre[name], 1e-6) for name in NAMES])
+    return middle, np.log([PRIORS[name][1] for name in NAMES]) / tight
+
+
+def _named(point: Floats) -> dict[str, float]:
+    return dict(zip(NAMES, np.exp(point).tolist(), strict=True))
+
+
+def _least_squares(
+    arrays: Arrays, centre: Mapping[str, float], tight: float, noise: float
+) -> dict[str, float]:
+    least_squares = _scipy()
+    middle, spread = _priors(centre, tight)
+    observed = np.log(arrays.measured)
 
     def residuals(point: Floats) -> Floats:
-        values = values_of(point)
-        dram = values["dram_gb_s"] * peak if share else values["dram_gb_s"]
-        off = (np.log(arrays.predict(values, dram)) - observed) / noise
+        values = _named(point)
+        off = (np.log(arrays.predict(values, values["dram_gb_s"])) - observed) / noise
         return np.concatenate([off, (point - middle) / spread])
 
     # A few published figures are plain outliers (a board that throttled): soft_l1.
-    found = least_squares(residuals, middle, loss="soft_l1", f_scale=2.0)
-    return values_of(found.x)
+    return _named(least_squares(residuals, middle, loss="soft_l1", f_scale=2.0).x)
 
 
 def parameters_from(values: dict[str, float]) -> Parameters:

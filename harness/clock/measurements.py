@@ -137,6 +137,17 @@ def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
     from harness.profile import default_registry
 
     mapped, others = table.read(path) if path else table.read()
+    boards = default_registry()
+
+    def runtime_of(row: Any) -> str:
+        # The wheel of tflite-runtime 2.14 does not use the dot-product instructions of cores that
+        # have them (its ruy does not see them); the measured builds of TFLite did, and so does
+        # LiteRT's. The same instructions, or the fit would be of something else.
+        dot = "asimddp" in boards.get(row.profile).cpu.features
+        if dot and row.kernels == "builtin" and row.precision != "fp32":
+            return "litert"
+        return str(row.runtime)
+
     wanted = [
         Wanted(
             id=row.id,
@@ -145,13 +156,13 @@ def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
             family=_family(row.model),
             precision=row.precision,
             kernels=row.kernels,
-            runtime=row.runtime,
+            runtime=runtime_of(row),
             threads=row.threads,
             mhz=row.frequency_mhz,
             latency_ms=row.latency_ms,
             # XNNPACK's own benchmark runs the operators and nothing around them.
             whole=row.kernels != "xnnpack" or "XNNPACK README" not in row.source,
-            same_code=row.arch == default_registry().get(row.profile).os.arch,
+            same_code=row.arch == boards.get(row.profile).os.arch,
             source=row.source.partition("@")[0].partition("/results/")[0],
         )
         for row in mapped
@@ -217,7 +228,7 @@ def _counted(
     operators = operators_of(model.content, model.format)
     floats = sum(a.size for a in subject.inputs if np.issubdtype(a.dtype, np.floating))
     return (
-        steps(profile, core_named(profile.cpu.core), subject, measured.steady),
+        steps(profile, core_named(profile.cpu.core), subject, measured, measured.steady),
         floats,
         sum(o.macs for o in operators),
         sum(o.activation_bytes for o in operators),
@@ -230,6 +241,7 @@ def _row(
     return Row(
         id=row.id,
         board=row.board,
+        core=core_named(profile.cpu.core).name,
         family=row.family,
         model=row.model,
         precision="fp32" if row.precision in ("fp32", "") else "int8",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.clock.pipeline import Core, block_cycles, core_named
+from harness.errors import MissingCapability
 from harness.profile_clock import Parameters
 
 if TYPE_CHECKING:
@@ -19,16 +21,14 @@ class General(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """For boards that nobody has measured: fitted to all measured boards together."""
 
     parameters: Parameters
+    cores: dict[str, float]
+    """Factor on ``compute`` of each core that was measured: how far its pipeline model is off."""
     dram_share: float
     """Of the DRAM's theoretical bandwidth that inference gets."""
-    dram_gb_s: float
-    """Where a profile does not tell its DRAM's bandwidth."""
     little_share: float
-    """What a core of a big.LITTLE chip's small cluster adds, of a big one's work."""
+    """What cores of a chip's small clusters add, of what their clock and width promise."""
     error: float
     """Relative half width of 90 % bounds on a board left out of the fit."""
-    systematic: float
-    """Part of the error that all models on one board share."""
     rows: int
     boards: int
 
@@ -40,7 +40,6 @@ class Trust:
     parameters: Parameters
     error: float
     """Relative half width of 90 % bounds."""
-    systematic: float
     source: str
 
 
@@ -58,28 +57,55 @@ def trust_for(profile: Profile) -> Trust:
         return Trust(
             parameters=own,
             error=own.error,
-            systematic=own.systematic,
             source=f"device-clock ±{own.error:.0%}, calibrated on {own.rows} measurements of this "
             f"board ({own.measured})",
         )
     everyone = general()
-    bandwidth = profile.memory.bandwidth_gb_s * everyone.dram_share or everyone.dram_gb_s
     return Trust(
-        parameters=msgspec.structs.replace(everyone.parameters, dram_gb_s=bandwidth),
+        parameters=general_parameters(profile.memory.bandwidth_gb_s, core_named(profile.cpu.core)),
         error=everyone.error,
-        systematic=everyone.systematic,
         source=f"device-clock ±{everyone.error:.0%}, never calibrated on this board: parameters of "
         f"{everyone.rows} measurements on {everyone.boards} other boards",
+    )
+
+
+def general_parameters(dram_peak_gb_s: float, core: Core) -> Parameters:
+    """What is known of a board with that core and DRAM before anybody measures it."""
+    everyone = general()
+    return msgspec.structs.replace(
+        everyone.parameters,
+        dram_gb_s=dram_peak_gb_s * everyone.dram_share or everyone.parameters.dram_gb_s,
+        compute=everyone.parameters.compute * everyone.cores.get(core.name, 1.0),
     )
 
 
 def thread_equivalent(profile: Profile, threads: int) -> float:
     """How many of the profile's own cores ``threads`` threads are worth.
 
-    On a chip with several kinds of core, threads beyond the big ones run on the small.
+    On a chip with several kinds of core, threads beyond the big ones run on the small, the
+    fastest first, and each is worth its multiply-adds a second against a big one's.
     """
-    big = profile.cpu.cores
-    return threads if threads <= big else big + (threads - big) * general().little_share
+    own = profile.cpu.cores
+    if threads <= own:
+        return threads
+    big = profile.cpu.mhz / _fma_cycles(profile.cpu.core)
+    others: list[float] = []
+    for cluster in profile.cpu.clusters:
+        spare = cluster.count - (own if cluster.core == profile.cpu.core else 0)
+        others += [cluster.mhz / _fma_cycles(cluster.core) / big] * max(spare, 0)
+    others.sort(reverse=True)
+    return own + general().little_share * sum(others[: threads - own])
+
+
+@lru_cache(maxsize=32)
+def _fma_cycles(core: str) -> float:
+    """Cycles of a 128-bit multiply-add in a row of independent ones (fmla v0.4s, v16.4s, v17.4s,
+    and so on to v15)."""
+    code = b"".join((0x4E20CC00 | 17 << 16 | 16 << 5 | n).to_bytes(4, "little") for n in range(16))
+    try:
+        return block_cycles(core_named(core), code, 16) / 16
+    except MissingCapability:
+        return 1.0
 
 
 def most_threads(profile: Profile) -> int:

@@ -140,12 +140,19 @@ def _inputs(file: ModelFile, input_file: Path | None) -> Any:
     type=click.Path(path_type=Path),
     help="Profile file to put the fit into, as [clock].",
 )
+@click.option(
+    "--write-all",
+    "write_all",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of profiles to put the fits of all boards into, each as [clock].",
+)
 @click.option("--general", is_flag=True, help="Also refit what holds for boards in general.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def calibrate(
     measurements: Path | None,
     device: str | None,
     write_to: Path | None,
+    write_all: Path | None,
     general: bool,
     as_json: bool,
 ) -> None:
@@ -164,6 +171,7 @@ def calibrate(
             measurements,
             device=device,
             write_to=write_to,
+            write_all=write_all,
             general=general,
             as_json=as_json,
             progress=say,

@@ -31,7 +31,6 @@ CLOCK = Clock(
     rows=12,
     measured="a board on the desk",
     error=0.08,
-    systematic=0.4,
 )
 
 

@@ -104,6 +104,7 @@ def rows(parameters, seed=0, boards=("here",), noise=0.0):
             row = Row(
                 id=f"{board}-{number}",
                 board=board,
+                core="cortex-a72",
                 family=f"family {number % 3}",
                 model=f"model {number // 2}",
                 precision="int8" if number % 2 else "fp32",
@@ -215,9 +216,15 @@ def estimate(**changes):
         "invoke_ms": 9.5,
         "first_ms": 20.0,
         "operators": (
-            OperatorTime(name="conv_7", kind="CONV_2D", latency_ms=4.0, share=0.4, bound="compute"),
+            OperatorTime(
+                name="conv_7",
+                kind="CONV_2D",
+                instructions=7,
+                latency_ms=4.0,
+                share=0.4,
+                bound="compute",
+            ),
         ),
-        "systematic": 0.6,
     }
     return LatencyEstimate(**{**fields, **changes})
 
@@ -249,18 +256,38 @@ def test_the_text_of_a_missed_budget_says_what_to_do():
     assert "calibrate" in estimate().explain(10)
 
 
+def operators(*times):
+    return tuple(
+        OperatorTime(
+            name=f"conv_{n}",
+            kind="CONV_2D",
+            instructions=1000 + n,
+            latency_ms=time,
+            share=time / 10,
+            bound="compute",
+        )
+        for n, time in enumerate(times)
+    )
+
+
 def test_a_regression_shows_although_the_absolute_is_uncertain():
-    now, before = estimate(latency_ms=10.6, low_ms=8.48, high_ms=13.25), estimate()
+    before = estimate(operators=operators(*[1.0] * 9))
+    slower = operators(*[1.0] * 9, 0.5)  # a tenth layer
+    now = estimate(latency_ms=10.5, low_ms=8.4, high_ms=13.125, operators=slower)
     ratio = now.compare(before)
-    assert ratio.ratio == pytest.approx(1.06)
+    assert ratio.ratio == pytest.approx(1.05)
+    assert 1 < ratio.low < 1.05 < ratio.high < 1.1
     assert ratio.slower
-    assert not ratio.faster
+    assert before.compare(now).faster
     assert not before.compare(before).slower
 
 
 def test_a_comparison_of_unlike_models_keeps_wide_bars():
-    ratio = estimate(latency_ms=30, low_ms=24, high_ms=37.5).compare(estimate())
-    assert ratio.low < 2.7
+    other = estimate(latency_ms=10.5, low_ms=8.4, high_ms=13.125, operators=operators(10.5))
+    assert not other.compare(estimate()).slower
+    ratio = estimate(latency_ms=30, low_ms=24, high_ms=37.5, operators=()).compare(estimate())
+    assert ratio.slower
+    assert ratio.low < 2.5
     with pytest.raises(OptionError, match="different boards"):
         estimate().compare(estimate(device="rpi5"))
 

@@ -456,6 +456,17 @@ static int marker(const uint8_t *code, size_t size)
     return 0;
 }
 
+/* Calls and jumps through a register, by which runtimes enter their operators. */
+static bool is_call(const uint8_t *code, size_t size)
+{
+    if (size == 2) { /* T16: BLX Rm */
+        return ((code[0] | code[1] << 8) & 0xff87) == 0x4780;
+    }
+    uint32_t word = word_at(code);
+    /* A64: BR Xn, BLR Xn; A32: BLX Rm, which is no instruction of A64. */
+    return (word & 0xffdffc1fu) == 0xd61f0000u || (word & 0xfffffff0u) == 0xe12fff30u;
+}
+
 #if EDGE_PLUGIN_API >= 7
 static void translated(struct qemu_plugin_tb *tb, void *unused)
 {
@@ -502,8 +513,7 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 #else
     qemu_plugin_register_vcpu_tb_exec_cb(tb, count_block, QEMU_PLUGIN_CB_NO_REGS, data);
 #endif
-    /* BR and BLR (A64): 0xd61f0000 | Rn << 5, 0xd63f0000 | Rn << 5. */
-    if (size - last == 4 && (word_at(code + last) & 0xffdffc1fu) == 0xd61f0000u) {
+    if (is_call(code + last, size - last)) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, n - 1);
         qemu_plugin_register_vcpu_insn_exec_cb(insn, call, QEMU_PLUGIN_CB_NO_REGS, data);
     }
