@@ -14,8 +14,7 @@ import pytest
 from fixtures.architectures import build
 
 BUDGET_MS = 60.0
-#: Between what a Raspberry Pi 5 and a Raspberry Pi 3B need for the int8 model below.
-FAST_BOARD_BUDGET_MS = 40.0
+VIDEO_BUDGET_MS = 40.0  # 25 images a second
 
 
 @pytest.fixture(scope="session")
@@ -46,21 +45,21 @@ def test_fp32_meets_the_budget(device, model):
 
 @pytest.mark.edge(devices=["rpi4"])
 def test_int8_is_certainly_faster_than_fp32(device, model):
-    with (
-        device.load(model("int8"), threads=4) as small,
-        device.load(model("fp32"), threads=4) as big,
-    ):
-        # What is uncertain about the board is uncertain about both: the ratio is known better.
-        assert small.latency().compare(big.latency()).faster
+    with device.load(model("int8"), threads=4) as session:
+        int8 = session.latency()
+    with device.load(model("fp32"), threads=4) as session:
+        fp32 = session.latency()
+    assert int8.compare(fp32).faster
 
 
-@pytest.mark.edge(devices=["rpi5", "rpi3b"])
+@pytest.mark.edge(devices=["rpi5"])
 def test_it_is_fast_enough_for_video(device, model):
     with device.load(model("int8"), threads=4) as session:
-        latency = session.latency()
-    if device.name == "rpi3b":  # the slower board misses it, and the text says by how much
-        assert latency.verdict(FAST_BOARD_BUDGET_MS) == "fail", latency.explain(
-            FAST_BOARD_BUDGET_MS
-        )
-    else:
-        latency.assert_within(FAST_BOARD_BUDGET_MS)
+        session.latency().assert_within(VIDEO_BUDGET_MS)
+
+
+@pytest.mark.edge(devices=["rpi3b"])
+@pytest.mark.xfail(reason="an older board is too slow for video", strict=True)
+def test_it_is_fast_enough_for_video_on_an_older_board(device, model):
+    with device.load(model("int8"), threads=4) as session:
+        session.latency().assert_within(VIDEO_BUDGET_MS)

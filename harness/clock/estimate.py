@@ -83,8 +83,8 @@ class LatencyEstimate:
 
     def assert_within(self, budget_ms: float) -> None:
         """Fail with text to act on unless :meth:`verdict` is ``pass``."""
-        verdict = self.verdict(budget_ms)
-        if verdict != "pass":
+        __tracebackhide__ = True  # pytest shows the text, not this line
+        if self.verdict(budget_ms) != "pass":
             raise AssertionError(self.explain(budget_ms))
 
     def explain(self, budget_ms: float | None = None) -> str:
@@ -127,10 +127,13 @@ class LatencyEstimate:
             )
         factor = self.latency_ms / budget_ms
         if self.memory_ms > self.compute_ms:
-            return f"{factor:.2g}× too slow and memory-bound: int8 weights, or a smaller input"
+            return (
+                f"{factor:.2g}× too slow and memory-bound: 8-bit weights if it has none, or a "
+                "smaller input"
+            )
         return (
-            f"{factor:.2g}× too slow and compute-bound: an int8 model, a narrower or smaller one, "
-            "more threads, or a faster board"
+            f"{factor:.2g}× too slow and compute-bound: 8-bit integers if it has none, a narrower "
+            "or smaller model, more threads, or a faster board"
         )
 
     def as_dict(self) -> dict[str, Any]:
