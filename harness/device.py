@@ -63,6 +63,7 @@ class Device(Programs, BoardControls):
         profiles: Sequence[Profile],
         runtimes: Sequence[str] = (),
         plugin: str = "",
+        icount: bool = False,
         warm: tuple[str, str] | None = None,
     ) -> None:
         self.profile = profile
@@ -99,7 +100,8 @@ class Device(Programs, BoardControls):
             ),
             progress=progress,
             plugin=plugin,
-            repeatable=bool(plugin),
+            icount=icount,
+            repeatable=bool(plugin) or icount,
         )
         self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
         try:
@@ -470,6 +472,7 @@ def open_device(
     profiles: Sequence[Profile] = (),
     runtimes: Sequence[str] = (),
     plugin: str = "",
+    icount: bool = False,
     warm: tuple[str, str] | None = None,
 ) -> Device:
     """Bring ``profile`` up.
@@ -486,6 +489,7 @@ def open_device(
             distributions such as ``onnxruntime==1.21.0``.
         plugin: a TCG plugin for QEMU and its arguments (engine ``vm`` alone); programs then lie
             at the same addresses at every start, so that what it sees can be repeated.
+        icount: let the board's clock count instructions, one a nanosecond (``vm`` alone).
         warm: runtime (``tflite``) and requirement to import at start, instead of the likely one.
 
     Raises:
@@ -521,6 +525,7 @@ def open_device(
         profiles=profiles,
         runtimes=runtimes,
         plugin=plugin,
+        icount=icount,
         warm=warm,
     )
 

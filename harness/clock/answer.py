@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib import resources
@@ -21,8 +22,9 @@ from harness.clock.model import Cost, cost, step_cost
 from harness.clock.operators import Operator, operators_of
 from harness.clock.pipeline import Core, core_named
 from harness.clock.rig import Measured, Rig, Subject, measurement_key
+from harness.clock.rough import rough_estimate
 from harness.clock.trust import Trust, most_threads, thread_equivalent, trust_for
-from harness.errors import MissingCapability, OptionError
+from harness.errors import MissingCapability, MissingTool, OptionError
 from harness.profile_clock import Parameters
 
 if TYPE_CHECKING:
@@ -70,11 +72,14 @@ def estimate(
     if not refresh and answer.exists():
         found = msgspec.json.decode(answer.read_bytes(), type=LatencyEstimate)
         return replace(found, cached=True)
-    if rig is not None:
-        measured = rig.measure(subject, refresh=refresh)
-    else:
-        with Rig(profile, progress) as own:
-            measured = own.measure(subject, refresh=refresh)
+    with nullcontext(rig) if rig is not None else Rig(profile, progress) as used:
+        try:
+            measured = used.measure(subject, refresh=refresh)
+        except MissingTool as error:
+            # Never kept: with the tool there is a better answer.
+            if progress:
+                progress(f"counting instructions alone: {error.message}")
+            return rough_estimate(profile, subject, used, threads, error.message)
     result = evaluate(profile, core, trust, subject, measured, threads)
     with explained(answer):
         answer.parent.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,20 @@ def interface_of(qemu_version: str) -> int:
     )
 
 
+def check_plugins(qemu: Sequence[str]) -> None:
+    """Refuse a QEMU that was built without plugins (configure --disable-plugins).
+
+    Raises:
+        MissingTool: it does not know ``-plugin``.
+    """
+    done = subprocess.run([*qemu, "-help"], capture_output=True, text=True, check=False)
+    if "-plugin" not in done.stdout:
+        raise MissingTool(
+            f"{qemu[0]!r} was built without plugins, which the device clock counts with",
+            next_step="use QEMU of a distribution, or let 'edge-harness setup' fetch one",
+        )
+
+
 def compile_argv(compiler: Sequence[str], source: Path, output: Path, interface: int) -> list[str]:
     """The compiler's command line."""
     argv = [*compiler, "-shared", "-fPIC", "-O2", "-fvisibility=hidden"]

@@ -26,6 +26,7 @@ from harness.clock.calibrate import (
 )
 from harness.clock.fit import NAMES, GeneralFit, Row, errors, fit_general, half_width
 from harness.clock.measurements import Left, Wanted, measured_rows, read_csv
+from harness.clock.rough import fit_rough
 from harness.clock.trust import general as general_of
 from harness.errors import OptionError, UserError
 from harness.profile_clock import Clock
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 GENERAL_FILE = Path(__file__).parent / "data" / "general.toml"
+ICOUNT_FILE = GENERAL_FILE.with_name("icount.toml")
 
 
 def run_calibration(
@@ -187,6 +189,8 @@ def make_report(
 
 def write_general(rows: Sequence[Row], report: dict[str, Any]) -> None:
     """Refit what holds for boards that nobody measured, into the package's own file."""
+    import tomlkit
+
     found = fit_general(rows)
     held = left_out(rows, lambda r: r.board, predict_general, "one board left out")
     report["general"] = Errors(
@@ -210,6 +214,10 @@ def write_general(rows: Sequence[Row], report: dict[str, Any]) -> None:
     ]
     with explained(GENERAL_FILE):
         GENERAL_FILE.write_text("\n".join(lines))
+        ICOUNT_FILE.write_text(
+            "# Written by: edge-harness calibrate --general\n"
+            + tomlkit.dumps(msgspec.structs.asdict(fit_rough(rows)))
+        )
     general_of.cache_clear()
 
 

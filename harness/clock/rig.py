@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from harness.cache import cache_dir, explained, staged
-from harness.clock.build import ensure_plugin
+from harness.clock.build import check_plugins, ensure_plugin
 from harness.clock.operators import operators_of
 from harness.clock.pipeline import Core, core_named
 from harness.clock.trace import Trace, read_trace
@@ -105,6 +105,7 @@ class Rig:
 
         Raises:
             MissingCapability: no whole board of this profile can be emulated here.
+            MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
             DeviceFailed: the model crashed, or ran out of memory or time.
         """
         key = measurement_key(self.profile, self.core, subject)
@@ -117,6 +118,28 @@ class Rig:
                 self._measure(subject, folder)
             self.close()
         return _load(final)
+
+    def count_only(self, subject: Subject, repeats: int) -> tuple[int, str, str]:
+        """Without a plugin: instructions of an inference by the board's own clock, with the
+        runtime and its kernels. Everything that runs on the board counts, so the least of
+        ``repeats`` is taken."""
+        from harness.device import open_device
+
+        self.close()
+        with (
+            open_device(
+                self.profile,
+                engine="vm",
+                progress=self._progress,
+                icount=True,
+                warm=(subject.module, subject.runtime),
+            ) as device,
+            device.load(
+                subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)
+            ) as session,
+        ):
+            seconds = session.bare_loop_s(list(subject.inputs), repeats)
+            return round(min(seconds) * 1e9), session.runtime, session.kernels
 
     def close(self) -> None:
         if self._device is not None:
@@ -150,7 +173,10 @@ class Rig:
                     f"{self.profile.name} here: {available.reason}",
                     next_step=available.fix,
                 )
-            library = ensure_plugin(ensure_board_tools(self._progress).version, self._progress)
+            tools = ensure_board_tools(self._progress)
+            if tools.root is None:
+                check_plugins(tools.qemu(self.profile.os.arch))
+            library = ensure_plugin(tools.version, self._progress)
             self._device = open_device(
                 self.profile,
                 engine="vm",

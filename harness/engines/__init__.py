@@ -87,6 +87,8 @@ class StartSpec:
     boot: Boot = field(default_factory=Boot)
     plugin: str = ""
     """What QEMU's ``-plugin`` loads, on engines that take one (``vm``)."""
+    icount: bool = False
+    """Whether the board's clock is to count instructions, one a nanosecond (``vm``)."""
     repeatable: bool = False
     """Whether programs lie at the same addresses and hash alike at every start, everywhere."""
     progress: Callable[[str], None] | None = None

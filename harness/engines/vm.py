@@ -204,6 +204,7 @@ class VmEngine:
                 *(Disk(path=path, format="raw") for _, path in parts.layers),
             ],
             accel=parts.accel,
+            icount=spec.icount,
         )
 
     # -- warm --------------------------------------------------------------------------------
@@ -355,7 +356,10 @@ def _parts(spec: StartSpec) -> _Parts:
             env=env,
             layers=keys,
         ),
-        accel=host_acceleration(profile.emulation.qemu_cpu, profile.os.arch).name,
+        # Only an emulator can count.
+        accel="tcg"
+        if spec.repeatable
+        else host_acceleration(profile.emulation.qemu_cpu, profile.os.arch).name,
         memory_mib=board_memory_mib(profile, spec.limits.memory_mib),
     )
 

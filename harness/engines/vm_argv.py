@@ -184,6 +184,8 @@ class Board:
     clock_s: float | None = None
     plugin: str = ""
     """A TCG plugin and its arguments."""
+    icount: bool = False
+    """Let the board's clock count instructions, one a nanosecond; one processor at a time."""
 
 
 def board_argv(board: Board) -> list[str]:
@@ -208,6 +210,8 @@ def board_argv(board: Board) -> list[str]:
         memory = f"memory-backend-file,id=ram,{size},mem-path={board.ram},share=on"
     cpu = "host" if board.accel == "kvm" else board.qemu_cpu
     accel = "tcg,thread=multi,tb-size=192" if board.accel == "tcg" else board.accel
+    if board.icount:
+        accel = "tcg,thread=single,tb-size=192"
     argv = [*board.qemu, "-name", board.name, "-nodefaults", "-no-user-config"]
     argv += ["-display", "none", "-no-reboot", "-pidfile", "qemu.pid"]
     argv += ["-machine", machine, "-accel", accel, "-cpu", cpu, "-smp", str(board.cores)]
@@ -232,6 +236,8 @@ def board_argv(board: Board) -> list[str]:
     argv += ["-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:ed:9e:01"]
     if board.incoming:
         argv += ["-incoming", "defer"]
+    if board.icount:
+        argv += ["-icount", "shift=0,sleep=off"]
     if board.plugin:
         argv += ["-plugin", board.plugin]
     return argv

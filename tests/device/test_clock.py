@@ -7,7 +7,7 @@ from fixtures.architectures import build
 from harness.clock.rig import Rig
 from harness.clock.sessions import subject_of
 from harness.device import open_device
-from harness.errors import MissingCapability, OptionError
+from harness.errors import MissingCapability, MissingTool, OptionError
 from harness.profile import default_registry
 
 
@@ -113,6 +113,23 @@ def test_onnx_models_have_a_latency(board, models):
         latency = session.latency(np.zeros(session.inputs[0].shape, np.float32))
     assert "onnxruntime" in latency.runtime
     assert latency.instructions > 10_000
+
+
+def test_without_a_plugin_instructions_alone_give_a_rougher_answer(board, models, monkeypatch):
+    def refuse(*_):
+        raise MissingTool("there is no compiler", next_step="install one")
+
+    with board.load(models / "digits_int8.tflite", kernels="builtin", threads=2) as session:
+        whole = session.latency(refresh=True)
+        monkeypatch.setattr("harness.clock.rig.ensure_plugin", refuse)
+        rougher = session.latency(refresh=True)
+        monkeypatch.undo()
+        assert session.latency().latency_ms == whole.latency_ms  # it did not take its place
+    assert "instructions alone" in rougher.source
+    assert "there is no compiler" in rougher.source
+    assert rougher.error > whole.error
+    # With the interpreter around the runtime and the kernel's interrupts in it.
+    assert whole.instructions < rougher.instructions < 1.2 * whole.instructions
 
 
 def test_more_threads_than_cores_are_refused(board, models):

@@ -12,6 +12,7 @@ from harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
 from harness.clock.features import Step
 from harness.clock.fit import NAMES, Arrays, Row, errors, fit, half_width
 from harness.clock.model import cost, step_cost
+from harness.clock.rough import fit_rough, rough_ms
 from harness.clock.trust import general, thread_equivalent, trust_for
 from harness.errors import OptionError
 from harness.profile import default_registry
@@ -172,6 +173,17 @@ def test_a_regression_that_cannot_be_fitted_says_nothing():
     table = rows(PLAIN)[:2]
     got = linear(lambda row: [row.macs, 1.0])(table[:1], table[1:])
     assert np.isnan(got).all()
+
+
+def test_a_fit_of_instructions_alone_is_rougher_and_says_so():
+    truth = rows(PLAIN, boards=("one", "two", "three"))
+    found = fit_rough(truth)
+    assert found.boards == 3
+    assert 0.1 <= found.thread_gain <= 1
+    assert found.error > 0.2  # what memory did is not in the number of instructions
+    one = rough_ms(1e9, 1000, 1, per_instruction=0.5, gain=0.8)
+    assert one == pytest.approx(500)
+    assert rough_ms(1e9, 1000, 2, per_instruction=0.5, gain=0.8) == pytest.approx(500 / 1.8)
 
 
 def test_errors_know_their_ranks():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clock.build import compile_argv, interface_of
+from harness.clock.build import check_plugins, compile_argv, interface_of
 from harness.clock.features import steps_of
 from harness.clock.operators import Operator, operators_of
 from harness.clock.pipeline import core_named
@@ -116,6 +116,16 @@ def test_the_plugin_is_built_for_the_interface_of_that_qemu(version, interface):
 def test_a_qemu_without_plugins_is_refused():
     with pytest.raises(MissingTool, match=r"QEMU 3\.1 has no plugin interface"):
         interface_of("3.1")
+
+
+def test_a_qemu_that_was_built_without_plugins_is_told_by_its_help(tmp_path):
+    fake = tmp_path / "qemu"
+    fake.write_text("#!/bin/sh\necho '-plugin [file=]<file>'\n")
+    fake.chmod(0o755)
+    check_plugins([str(fake)])
+    fake.write_text("#!/bin/sh\necho '-icount [shift=N]'\n")
+    with pytest.raises(MissingTool, match="built without plugins"):
+        check_plugins([str(fake)])
 
 
 def test_the_compilers_command_line(monkeypatch):

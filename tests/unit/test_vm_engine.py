@@ -125,6 +125,14 @@ def test_a_restored_board_reserves_no_memory_that_it_does_not_touch():
     )
 
 
+def test_a_board_that_counts_runs_one_processor_at_a_time():
+    argv = board_argv(board(icount=True))
+    assert argv[argv.index("-accel") + 1] == "tcg,thread=single,tb-size=192"
+    assert argv[-2:] == ["-icount", "shift=0,sleep=off"]
+    plugged = board_argv(board(plugin="edge.so,out=clock"))
+    assert plugged[-2:] == ["-plugin", "edge.so,out=clock"]
+
+
 HOLD = """
 import fcntl, os, sys, time
 file = open(sys.argv[1], "w")
