@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from harness.clock.fit import NAMES, GeneralFit, Row, errors, fit_general, half_
 from harness.clock.measurements import Left, Wanted, measured_rows, read_csv
 from harness.clock.rough import fit_rough
 from harness.clock.trust import general as general_of
-from harness.errors import OptionError, UserError
+from harness.errors import MissingTool, OptionError, UserError
 from harness.profile_clock import Clock
 
 if TYPE_CHECKING:
@@ -60,10 +61,26 @@ def run_calibration(
         raise OptionError(
             "--write needs --device: a profile is of one board", next_step="add --device NAME"
         )
+    if general and device is not None:
+        raise OptionError(
+            "--general is about all boards, --device about one", next_step="leave one out"
+        )
+    # Counting takes minutes: what cannot be done afterwards is refused before.
+    require_packages()
     wanted, left = read_csv(measurements, registry)
+    base = ""
     if device is not None:
-        name = registry.get(device).name
-        wanted = [row for row in wanted if row.board == name]
+        base = registry.get(device).name
+        boards = sorted({row.board for row in wanted})
+        wanted = [row for row in wanted if row.board == base]
+        if not wanted and boards:
+            raise UserError(
+                f"no measurement of {base!r} can be used; those that can are of "
+                f"{', '.join(boards)}",
+                next_step="name one of them with --device, or correct the column device",
+            )
+    if write_to is not None:
+        _document(write_to, base)
     wanted, other_code = own_code(wanted)
     rows, failed = measured_rows(wanted, registry, progress)
     left += other_code + failed
@@ -75,14 +92,10 @@ def run_calibration(
         )
     report = make_report(rows, _sources(wanted), every_board=device is None)
     if general:
-        if device is not None:
-            raise OptionError(
-                "--general is about all boards, --device about one", next_step="leave one out"
-            )
         write_general(rows, report)
     if write_to is not None:
         clock = report["boards"][rows[0].board]["clock"]
-        write_profile(write_to, clock)
+        write_profile(write_to, clock, base)
     if write_all is not None:
         for board, facts in report["boards"].items():
             write_profile(write_all / f"{board}.toml", facts["clock"])
@@ -221,22 +234,48 @@ def write_general(rows: Sequence[Row], report: dict[str, Any]) -> None:
     general_of.cache_clear()
 
 
-def write_profile(path: Path, clock: Clock) -> None:
-    """Put ``clock`` into the profile file ``path`` as ``[clock]``; all else stays as it is.
+def require_packages() -> None:
+    """Raise unless the packages of the extra ``calibrate`` are here.
 
     Raises:
-        UserError: the file is missing or not TOML.
+        MissingTool: one is not.
     """
+    for name, module in (("SciPy", "scipy"), ("tomlkit", "tomlkit")):
+        if importlib.util.find_spec(module) is None:
+            raise MissingTool(
+                f"calibration needs {name}, which is not installed",
+                next_step="pip install 'pytest-edge-harness[calibrate]'",
+            )
+
+
+def _document(path: Path, base: str) -> Any:
+    """The profile at ``path`` as it is; where there is none, one that extends ``base``."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        document = tomlkit.parse(path.read_text())
-    except (OSError, TOMLKitError) as error:
+        if path.suffix != ".toml":
+            raise OSError("its name does not end in .toml")
+        if base and not path.exists():
+            return tomlkit.parse(f'extends = "{base}"\n')
+        return tomlkit.parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
         raise UserError(
             f"the profile {str(path)!r} cannot be changed: {error}",
             next_step='name a profile file, such as one of your own with extends = "rpi4"',
         ) from None
+
+
+def write_profile(path: Path, clock: Clock, base: str = "") -> None:
+    """Put ``clock`` into the profile file ``path`` as ``[clock]``; all else stays as it is.
+    Where there is no such file and ``base`` names a device, one that extends it is made.
+
+    Raises:
+        UserError: the file is missing, not TOML, or cannot be written.
+    """
+    import tomlkit
+
+    document = _document(path, base)
     table = tomlkit.table()
     for name, value in msgspec.structs.asdict(clock).items():
         table[name] = value
@@ -246,8 +285,14 @@ def write_profile(path: Path, clock: Clock) -> None:
     if sources is not None:
         sources["clock"] = "edge-harness calibrate, from the measurements that clock.measured names"
         document["sources"] = sources
-    with explained(path):
-        path.write_text(tomlkit.dumps(document))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the profile {str(path)!r} cannot be written: {error}",
+            next_step="name a file that you may write with --write",
+        ) from None
 
 
 def _plain(value: Any) -> Any:
@@ -294,9 +339,11 @@ def print_report(report: dict[str, Any], left: Sequence[Left], write_to: Path | 
         )
         console.print()
     table("all boards", report["overall"])
-    table(
-        "to beat: least squares on the same rows, for each board and precision", report["baselines"]
-    )
+    if report["baselines"]:
+        table(
+            "to beat: least squares on the same rows, for each board and precision",
+            report["baselines"],
+        )
     if left:
         reasons: dict[str, int] = {}
         for row in left:

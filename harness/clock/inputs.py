@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,20 +71,38 @@ def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
         return found
 
 
+def input_names(model: ModelFile) -> list[str]:
+    """The name of each input, from the file."""
+    if model.format != "tflite":
+        return [value.name for value in _onnx_inputs(model)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        import tflite
+
+        graph = tflite.Model.GetRootAs(model.content, 0).Subgraphs(0)
+        names = [graph.Tensors(graph.Inputs(i)).Name() for i in range(graph.InputsLength())]
+        return [(name or b"").decode(errors="replace") for name in names]
+
+
 def _onnx_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
     from harness import onnx_file
 
-    graph = onnx_file.parse(model.content, model.path).graph
     numpy_type = onnx_file.package("a latency").helper.tensor_dtype_to_np_dtype
-    constant = {tensor.name for tensor in graph.initializer}
     return [
         (
             np.dtype(numpy_type(value.type.tensor_type.elem_type)).name,
             tuple(max(1, d.dim_value) for d in value.type.tensor_type.shape.dim),
         )
-        for value in graph.input
-        if value.name not in constant
+        for value in _onnx_inputs(model)
     ]
+
+
+def _onnx_inputs(model: ModelFile) -> list[Any]:
+    from harness import onnx_file
+
+    graph = onnx_file.parse(model.content, model.path).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in constant]
 
 
 def _fill(generator: np.random.Generator, dtype: str, shape: Sequence[int]) -> Array:
@@ -104,13 +125,18 @@ def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
     """
     wanted = input_types(model)
     try:
+        if not zipfile.is_zipfile(path):
+            path.open("rb").close()  # what keeps it from being read says more than what follows
+            raise ValueError("it is no such archive")
         with np.load(path, allow_pickle=False) as file:
-            arrays = [file[name] for name in file.files]
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+            named = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{str(path)!r} cannot be read as .npz: {error}",
             next_step="write it with numpy.savez(path, input_0=array, …), without objects",
         ) from None
+    names = input_names(model)
+    arrays = [named[n] for n in names] if set(named) == set(names) else list(named.values())
     if len(arrays) != len(wanted):
         raise InputError(
             f"{str(path)!r} has {len(arrays)} array(s), the model {len(wanted)} input(s)",
@@ -120,6 +146,6 @@ def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
         if array.dtype != np.dtype(dtype) or array.ndim != len(shape):
             raise InputError(
                 f"{str(path)!r} has an array {array.dtype} {array.shape}",
-                next_step=f"the model wants {dtype} {shape}",
+                next_step=f"the model wants {dtype} {shape}",  # of its free dimensions, 1
             )
     return tuple(arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from harness.clock.inputs import default_inputs
 from harness.clock.operators import operators_of
 from harness.clock.pipeline import core_named
 from harness.clock.rig import Rig, Subject
-from harness.clock.trust import thread_equivalent
+from harness.clock.trust import most_threads, thread_equivalent
 from harness.errors import EdgeError, UserError
-from harness.models import RUNTIMES, read_model, runtime_requirement
+from harness.models import KERNELS, RUNTIMES, read_model, runtime_requirement
 
 if TYPE_CHECKING:
     from harness.profile import Profile, ProfileRegistry
@@ -69,7 +70,8 @@ def read_csv(path: Path | None, registry: ProfileRegistry) -> tuple[list[Wanted]
     if path is None:
         return _published(None)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # Spreadsheets begin their UTF-8 with a byte order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = reader.fieldnames or []
             rows = list(reader)
@@ -83,7 +85,7 @@ def read_csv(path: Path | None, registry: ProfileRegistry) -> tuple[list[Wanted]
             f"{str(path)!r} has no column {', '.join(map(repr, missing))}",
             next_step=f"it has {names}; docs/clock.md lists the columns",
         )
-    if rows and not any(_is_file(row["model"]) for row in rows):
+    if rows and not any(_is_file(row["model"] or "") for row in rows):
         return _published(path)
     wanted: list[Wanted] = []
     left: list[Left] = []
@@ -101,26 +103,42 @@ def _is_file(model: str) -> bool:
 
 
 def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistry) -> Wanted:
+    if missing := [column for column in _COLUMNS if not row[column]]:
+        raise ValueError(f"nothing in the column {', '.join(map(repr, missing))}")
     profile = registry.get(row["device"])
     model = path.parent / row["model"]
-    latency = float(row["latency_ms"])
-    if not latency > 0:
-        raise ValueError(f"latency_ms = {row['latency_ms']!r} is not positive")
+    most = most_threads(profile)
+    threads = _number(row, "threads")
+    if threads != int(threads) or not threads <= most:
+        raise ValueError(f"threads = {row['threads']!r}, but {profile.name} has {most} core(s)")
+    kernels = row.get("kernels") or "xnnpack"
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels = {kernels!r} is none of {', '.join(KERNELS)}")
     return Wanted(
         id=name,
         board=profile.name,
         model=str(model),
         family=row.get("family") or model.stem,
         precision=row.get("precision") or "",
-        kernels=row.get("kernels") or "xnnpack",
+        kernels=kernels,
         runtime=row.get("runtime") or profile.default_runtime(read_model(model).format),
-        threads=int(row["threads"]),
-        mhz=float(row.get("freq_mhz") or profile.cpu.mhz),
-        latency_ms=latency,
+        threads=int(threads),
+        mhz=_number(row, "freq_mhz") if row.get("freq_mhz") else profile.cpu.mhz,
+        latency_ms=_number(row, "latency_ms"),
         whole=(row.get("whole") or "yes").lower() not in ("no", "0", "false"),
         same_code=True,
         source=row.get("source") or path.name,
     )
+
+
+def _number(row: Mapping[str, str], column: str) -> float:
+    try:
+        number = float(row[column])
+    except ValueError:
+        raise ValueError(f"{column} = {row[column]!r} is not a number") from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"{column} = {row[column]!r} is not positive")
+    return number
 
 
 def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.clock.calibration import own_code, write_profile
-from harness.clock.inputs import default_inputs, given_inputs
+from harness.clock.inputs import default_inputs, given_inputs, input_names
 from harness.clock.measurements import read_csv
 from harness.clock.trust import trust_for
 from harness.errors import InputError, UserError
@@ -106,6 +106,85 @@ def test_a_profile_that_is_not_there_cannot_be_written(tmp_path):
         write_profile(tmp_path / "gone.toml", CLOCK)
 
 
+def test_a_profile_that_is_not_there_is_made_from_the_device_that_was_named(tmp_path):
+    path = tmp_path / "profiles" / "rpi4.toml"
+    write_profile(path, CLOCK, "rpi4")
+    profile = default_registry(extra_dirs=[path.parent]).get("rpi4")
+    assert profile.clock == CLOCK
+    assert profile.cpu.mhz == default_registry().get("rpi4").cpu.mhz
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("mine.csv", "does not end in .toml"), ("bad.toml", "cannot be changed"), ("", "changed")],
+)
+def test_what_cannot_take_the_fit_is_refused(tmp_path, name, reason):
+    (tmp_path / "bad.toml").write_text("no = = toml")
+    with pytest.raises(UserError, match=reason):
+        write_profile(tmp_path / name, CLOCK, "rpi4")
+
+
+def test_a_row_that_makes_no_sense_is_left_out_with_its_reason(tmp_path):
+    (tmp_path / "digits.tflite").write_bytes((MODELS / "digits_int8.tflite").read_bytes())
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "\ufeffmodel,device,threads,latency_ms,kernels,freq_mhz\n"
+        "digits.tflite,rpi4,1,0.5,,\n"
+        "digits.tflite,rpi4,1\n"
+        "\n"
+        "digits.tflite\n"
+        ",rpi4,1,0.5,,\n"
+        "digits.tflite,rpi4,0,0.5,,\n"
+        "digits.tflite,rpi4,5,0.5,,\n"
+        "digits.tflite,rpi4,1.5,0.5,,\n"
+        "digits.tflite,rpi4,1,inf,,\n"
+        "digits.tflite,rpi4,1,nan,,\n"
+        "digits.tflite,rpi4,1,fast,,\n"
+        "digits.tflite,rpi4,1,0.5,quick,\n"
+        "digits.tflite,rpi4,1,0.5,,0\n",
+        encoding="utf-8",
+    )
+    wanted, left = read_csv(path, default_registry())
+    assert [(row.board, row.mhz) for row in wanted] == [("rpi4", 1500)]
+    assert [row.reason for row in left] == [
+        "nothing in the column 'latency_ms'",
+        "nothing in the column 'device', 'threads', 'latency_ms'",
+        "nothing in the column 'model'",
+        "threads = '0' is not positive",
+        "threads = '5', but rpi4 has 4 core(s)",
+        "threads = '1.5', but rpi4 has 4 core(s)",
+        "latency_ms = 'inf' is not positive",
+        "latency_ms = 'nan' is not positive",
+        "latency_ms = 'fast' is not a number",
+        "kernels = 'quick' is none of xnnpack, builtin, reference",
+        "freq_mhz = '0' is not positive",
+    ]
+
+
+def test_calibrating_refuses_before_it_counts(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "digits.tflite").write_bytes((MODELS / "digits_int8.tflite").read_bytes())
+    csv = tmp_path / "mine.csv"
+    csv.write_text("model,device,threads,latency_ms\ndigits.tflite,rpi4,1,0.5\n")
+
+    def refused(*arguments):
+        result = CliRunner().invoke(main, ["calibrate", str(csv), *arguments])
+        assert "Traceback" not in result.output
+        assert result.exit_code in (2, 3)
+        assert not (tmp_path / "cache" / "clock").exists()
+        return result.output
+
+    assert "no measurement of 'rpi5' can be used; those that can are of rpi4" in refused(
+        "--device", "rpi5"
+    )
+    (tmp_path / "bad.toml").write_text("no = = toml")
+    assert "bad.toml' cannot be changed" in refused(
+        "--device", "rpi4", "--write", str(tmp_path / "bad.toml")
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'pytest-edge-harness[calibrate]'" in refused("--device", "rpi4")
+
+
 def test_inputs_are_the_same_every_time_and_fit_the_model():
     model = read_model(MODELS / "multi_io.tflite")
     first, again = default_inputs(model), default_inputs(model)
@@ -122,9 +201,23 @@ def test_given_inputs_must_fit_and_hold_no_objects(tmp_path):
     np.savez(tmp_path / "type.npz", x=good.astype(np.float32))
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
     (tmp_path / "text.npz").write_text("no")
-    for name in ("two", "type", "objects", "text", "missing"):
+    np.save(tmp_path / "array", good)
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:-30])
+    for name in ("two", "type", "objects", "text", "missing", "array", "cut"):
         with pytest.raises(InputError, match=f"{name}.npz"):
             given_inputs(model, tmp_path / f"{name}.npz")
+
+
+def test_given_inputs_go_by_the_models_names_where_the_file_has_them(tmp_path):
+    model = read_model(MODELS / "multi_io.tflite")
+    names = input_names(model)
+    first, second = (np.full((1, 4), value, np.float32) for value in (1, 2))
+    path = tmp_path / "inputs.npz"
+    np.savez(path, **{names[1]: second, names[0]: first})
+    assert [a[0, 0] for a in given_inputs(model, path)] == [1, 2]
+    np.savez(path, second, first)
+    assert [a[0, 0] for a in given_inputs(model, path)] == [2, 1]
 
 
 @pytest.mark.parametrize(
