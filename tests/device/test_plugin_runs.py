@@ -1,5 +1,6 @@
 """The plugin with real emulated devices: sharing, clean ends, and a crash that is explained."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,9 +107,11 @@ ENDLESS = """
 """
 
 
+@contextlib.contextmanager
 def start_endless(pytester):
+    """A run that does not end by itself; it does when the block is left, by an error too."""
     path = pytester.makepyfile(ENDLESS)
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", *PLUGIN, "--engine=user", "--device=rpi4", str(path)],
         cwd=pytester.path,
         env=os.environ,
@@ -116,7 +119,11 @@ def start_endless(pytester):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_ctrl_c_leaves_no_device(pytester):
