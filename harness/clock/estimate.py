@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -62,8 +63,8 @@ class LatencyEstimate:
 
     @property
     def error(self) -> float:
-        """Half width of the bounds, relative: 0.1 for ±10 %."""
-        return math.sqrt(self.high_ms / self.low_ms) - 1 if self.low_ms > 0 else math.inf
+        """How far the upper bound is above the estimate, relative: 0.1 for ±10 %."""
+        return self.high_ms / self.latency_ms - 1 if self.latency_ms > 0 else math.inf
 
     def verdict(self, budget_ms: float) -> Verdict:
         """``pass`` when even the upper bound is within the budget, ``fail`` when even the lower
@@ -72,10 +73,14 @@ class LatencyEstimate:
         Raises:
             OptionError: the budget is not a positive number.
         """
-        if not budget_ms > 0:
+        try:
+            sensible = budget_ms > 0
+        except TypeError:  # '40 ms' is for the command line
+            sensible = False
+        if not sensible:
             raise OptionError(
                 f"a latency budget of {budget_ms!r} ms means nothing",
-                next_step="give a positive number of milliseconds",
+                next_step="give a positive number of milliseconds, as 40",
             )
         if self.high_ms <= budget_ms:
             return "pass"
@@ -106,7 +111,7 @@ class LatencyEstimate:
             f"{self.first_ms:.4g} ms"
         )
         lines += [
-            f"  {o.share:4.0%}  {o.latency_ms:8.3g} ms  {o.kind or 'step':<20} {o.name}"
+            f"  {o.share:4.0%} {o.latency_ms:9.3g} ms  {o.kind:<17} {_brief(o.name)}"
             f" ({o.bound}-bound)"
             for o in self.operators[:5]
         ]
@@ -114,7 +119,7 @@ class LatencyEstimate:
         lines += [f"  note: {note}" for note in self.notes]
         if budget_ms is not None:
             lines.append("  next: " + self._advice(budget_ms))
-        return "\n".join(lines)
+        return "\n".join(wrapped for line in lines for wrapped in _wrapped(line))
 
     def _advice(self, budget_ms: float) -> str:
         verdict = self.verdict(budget_ms)
@@ -126,6 +131,11 @@ class LatencyEstimate:
                 f"the budget {self.high_ms / budget_ms - 1:.0%} more room"
             )
         factor = self.latency_ms / budget_ms
+        if self.overhead_ms > self.compute_ms + self.memory_ms:
+            return (
+                f"{factor:.2g}× too slow, most of it overhead: fewer threads, 8-bit inputs if they "
+                "are floats, or a budget for several inferences"
+            )
         if self.memory_ms > self.compute_ms:
             return (
                 f"{factor:.2g}× too slow and memory-bound: 8-bit weights if it has none, or a "
@@ -163,11 +173,17 @@ class LatencyEstimate:
         # Half of it on each side: pairs of published figures of one board and precision differ
         # from the predicted ratio by less than one figure from its prediction (docs/clock.md).
         off = math.sqrt(1 + max(self.error, other.error))
-        return Comparison(
-            ratio=self.latency_ms / other.latency_ms,
-            low=(same + mine / off) / (same + theirs * off),
-            high=(same + mine * off) / (same + theirs / off),
-        )
+        low = (same + mine / off) / (same + theirs * off)
+        high = (same + mine * off) / (same + theirs / off)
+        if any(e.overhead_ms > e.latency_ms / 2 for e in (self, other)):
+            # Equal overheads draw the ratio to 1; how much there is of them is a guess here.
+            bare_mine, bare_theirs = (
+                max(e.latency_ms - e.overhead_ms - same, 0.0) for e in (self, other)
+            )
+            if same + bare_mine > 0 and same + bare_theirs > 0:
+                low = min(low, (same + bare_mine / off) / (same + bare_theirs * off))
+                high = max(high, (same + bare_mine * off) / (same + bare_theirs / off))
+        return Comparison(ratio=self.latency_ms / other.latency_ms, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +256,23 @@ def _common_ms(ours: Sequence[OperatorTime], theirs: Sequence[OperatorTime]) -> 
         if matching:
             common += min(matching.pop(), operator.latency_ms)
     return common
+
+
+def _brief(name: str) -> str:
+    """Enough of an operator's name to find it: converters join the names of all they fused."""
+    first = name.partition(";")[0]
+    return first if len(first) <= _NAME else "…" + first[-_NAME + 1 :]
+
+
+#: Share, time and kind stand before it, what it is bound by behind it, on a terminal of 80 columns.
+_NAME = 25
+
+
+def _wrapped(line: str) -> list[str]:
+    """``line`` for a terminal of 80 columns."""
+    return textwrap.wrap(
+        line, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def longest(operators: Sequence[OperatorTime]) -> tuple[OperatorTime, ...]:

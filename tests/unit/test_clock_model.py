@@ -7,11 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from harness.clock.answer import bounds
 from harness.clock.calibrate import Errors, calibrated, fitted, left_out, linear, minor_families
 from harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
 from harness.clock.features import Step
 from harness.clock.fit import NAMES, Arrays, Row, errors, fit, half_width
-from harness.clock.model import cost, step_cost
+from harness.clock.model import Cost, cost, step_cost
 from harness.clock.rough import fit_rough, rough_ms
 from harness.clock.trust import general, thread_equivalent, trust_for
 from harness.errors import OptionError
@@ -257,6 +258,47 @@ def test_a_budget_is_kept_missed_or_open_by_the_bounds(budget, verdict):
 def test_a_budget_of_nothing_is_refused(budget):
     with pytest.raises(OptionError, match="means nothing"):
         estimate().verdict(budget)
+
+
+@pytest.mark.parametrize("budget", ["40 ms", None, [40]])
+def test_a_budget_that_is_no_number_is_refused(budget):
+    with pytest.raises(OptionError, match="means nothing"):
+        estimate().assert_within(budget)
+
+
+def test_bounds_do_not_trust_an_overhead_that_is_most_of_the_figure():
+    long = Cost(compute_ms=9.0, memory_ms=0.5, overhead_ms=0.5)
+    assert bounds(long, 0.25) == (8.0, 12.5, ())
+    short = Cost(compute_ms=0.1, memory_ms=0.0, overhead_ms=0.9)
+    low, high, notes = bounds(short, 0.25)
+    assert (low, high) == (pytest.approx(0.08), pytest.approx(1.25))
+    assert notes[0].startswith("90% of it is overhead")
+
+
+def test_a_comparison_of_short_inferences_reaches_to_the_ratio_without_overhead():
+    fields = {"operators": (), "low_ms": 0.1, "high_ms": 1.25, "memory_ms": 0.0}
+    one = estimate(latency_ms=1.0, compute_ms=0.1, overhead_ms=0.9, **fields)
+    other = estimate(latency_ms=1.1, compute_ms=0.2, overhead_ms=0.9, **fields)
+    found = other.compare(one)
+    assert found.ratio == pytest.approx(1.1)
+    assert found.high >= 2
+    assert found.low < 1
+
+
+def test_the_text_fits_a_terminal():
+    step = estimate().operators[0]
+    name = ";".join(["sequential/global_average_pooling2d/Mean"] * 5)
+    named = dataclasses.replace(step, name=name, kind="DEPTHWISE_CONV_2D", latency_ms=0.00355)
+    text = estimate(operators=(named,), source="device-clock ±25%, " + "a/source, " * 20).explain(5)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "DEPTHWISE_CONV_2D …" in text
+    assert "_average_pooling2d/Mean (compute-bound)" in text
+
+
+def test_a_budget_missed_by_overhead_is_not_called_bound_by_computing():
+    text = estimate(low_ms=9, high_ms=11, compute_ms=1, memory_ms=1, overhead_ms=8).explain(5)
+    assert "next: 2× too slow, most of it overhead" in text
+    assert "compute-bound: " not in text
 
 
 def test_the_text_of_a_missed_budget_says_what_to_do():
