@@ -46,3 +46,6 @@ class Clock(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where those are from."""
     error: _Positive
     """Relative half width of bounds that cover 90 % of models left out of the fit."""
+    shortest_ms: Annotated[float, Meta(ge=0)] = 0.0
+    """The shortest whole inference among the measurements, in milliseconds; 0 where it was not
+    noted. What surrounds the operators is known from that length on."""

@@ -146,7 +146,7 @@ def evaluate(
     steady = steps(profile, core, subject, measured, measured.steady)
     whole = costs(steady)
     total = whole.total_ms
-    low, high, doubt = bounds(whole, trust.error)
+    low, high, doubt = bounds(whole, trust)
     inputs_ms = float_inputs * parameters.input_cycles / (mhz * 1e3)
     notes = _notes(profile, measured, operators_of(subject.content, subject.format), threads)
     return LatencyEstimate(
@@ -170,15 +170,16 @@ def evaluate(
     )
 
 
-def bounds(whole: Cost, error: float) -> tuple[float, float, tuple[str, ...]]:
+def bounds(whole: Cost, trust: Trust) -> tuple[float, float, tuple[str, ...]]:
     """Lower and upper bound in milliseconds, and what else there is to say of them.
 
     Args:
         whole: of the inference.
-        error: relative half width of the board's bounds.
+        trust: in the board's parameters.
     """
+    error = trust.error
     total, work = whole.total_ms, whole.compute_ms + whole.memory_ms
-    if whole.overhead_ms <= work:
+    if whole.overhead_ms <= work or total >= trust.shortest_ms:
         return total / (1 + error), total * (1 + error), ()
     # What surrounds the operators was fitted where it is a few per cent of the figure, and on the
     # programs of benchmarks (78 to 1185 µs on eleven boards): there an error of several times was

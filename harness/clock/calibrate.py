@@ -147,6 +147,7 @@ def calibrated(rows: Sequence[Row], start: Parameters | None, measured: str) -> 
             "rows": len(rows),
             "measured": measured,
             "error": float(f"{width:.3g}"),
+            "shortest_ms": min((row.latency_ms for row in rows if row.whole), default=0.0),
         },
         Clock,
     )

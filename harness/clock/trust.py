@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -40,6 +41,8 @@ class Trust:
     parameters: Parameters
     error: float
     """Relative half width of 90 % bounds."""
+    shortest_ms: float
+    """Of the measurements that the overhead was fitted to; infinite where nobody noted it."""
     source: str
 
 
@@ -57,6 +60,7 @@ def trust_for(profile: Profile) -> Trust:
         return Trust(
             parameters=own,
             error=own.error,
+            shortest_ms=own.shortest_ms or math.inf,
             source=f"device-clock ±{own.error:.0%}, calibrated on {own.rows} measurements of this "
             f"board ({own.measured})",
         )
@@ -64,6 +68,7 @@ def trust_for(profile: Profile) -> Trust:
     return Trust(
         parameters=general_parameters(profile.memory.bandwidth_gb_s, core_named(profile.cpu.core)),
         error=everyone.error,
+        shortest_ms=math.inf,
         source=f"device-clock ±{everyone.error:.0%}, never calibrated on this board: parameters of "
         f"{everyone.rows} measurements on {everyone.boards} other boards",
     )

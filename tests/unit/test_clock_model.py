@@ -149,6 +149,7 @@ def test_a_calibration_keeps_bounds_that_cover_what_was_left_out():
     table = rows(PLAIN, noise=0.03)
     clock = calibrated(table, None, "a test")
     assert clock.rows == len(table)
+    assert clock.shortest_ms == min(row.latency_ms for row in table)
     held = left_out(table, lambda row: row.model, fitted(None), "model")
     promised = dataclasses.replace(held, bounds=clock.error)
     assert promised.covered >= 0.9
@@ -267,12 +268,18 @@ def test_a_budget_that_is_no_number_is_refused(budget):
 
 
 def test_bounds_do_not_trust_an_overhead_that_is_most_of_the_figure():
+    trust = dataclasses.replace(
+        trust_for(default_registry().get("rpi4")), error=0.25, shortest_ms=2.0
+    )
     long = Cost(compute_ms=9.0, memory_ms=0.5, overhead_ms=0.5)
-    assert bounds(long, 0.25) == (8.0, 12.5, ())
+    assert bounds(long, trust) == (8.0, 12.5, ())
     short = Cost(compute_ms=0.1, memory_ms=0.0, overhead_ms=0.9)
-    low, high, notes = bounds(short, 0.25)
+    low, high, notes = bounds(short, trust)
     assert (low, high) == (pytest.approx(0.08), pytest.approx(1.25))
     assert notes[0].startswith("90% of it is overhead")
+    # A board that was measured with inferences as short as this one.
+    measured = dataclasses.replace(trust, shortest_ms=0.5)
+    assert bounds(short, measured) == (pytest.approx(0.8), pytest.approx(1.25), ())
 
 
 def test_a_comparison_of_short_inferences_reaches_to_the_ratio_without_overhead():
