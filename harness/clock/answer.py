@@ -147,7 +147,8 @@ def evaluate(
     whole = costs(steady)
     total = whole.total_ms
     low, high, doubt = bounds(whole, trust)
-    inputs_ms = float_inputs * parameters.input_cycles / (mhz * 1e3)
+    # What the measured programs did around the runtime.
+    around_ms = parameters.fixed_us * 1e-3 + float_inputs * parameters.input_cycles / (mhz * 1e3)
     notes = _notes(profile, measured, operators_of(subject.content, subject.format), threads)
     return LatencyEstimate(
         latency_ms=total,
@@ -163,7 +164,7 @@ def evaluate(
         compute_ms=whole.compute_ms,
         memory_ms=whole.memory_ms,
         overhead_ms=whole.overhead_ms,
-        invoke_ms=total - inputs_ms,
+        invoke_ms=total - around_ms,
         first_ms=total + _cold_ms(profile, core, subject, measured, parameters),
         operators=longest(_operators(steady, parameters, mhz, equivalent, total)),
         notes=notes + doubt,

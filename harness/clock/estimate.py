@@ -52,7 +52,7 @@ class LatencyEstimate:
     overhead_ms: float
     """Threads, entering the runtime, filling floating-point inputs."""
     invoke_ms: float
-    """Without filling the inputs."""
+    """Of the runtime alone: without filling inputs and what else the measured programs did."""
     first_ms: float
     """The first inference after loading, caches empty."""
     operators: tuple[OperatorTime, ...] = ()

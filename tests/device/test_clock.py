@@ -174,3 +174,11 @@ def test_the_command_speaks_json_and_keeps_budgets(models):
     )
     assert tight.returncode == 1
     assert json.loads(tight.stdout)["verdict"] == "fail"
+
+
+def test_what_is_around_a_tiny_model_is_not_taken_for_the_model(board, models):
+    with board.load(models / "keyword_int8.tflite", kernels="builtin") as session:
+        latency = session.latency()
+    assert latency.invoke_ms < latency.latency_ms / 2
+    assert latency.low_ms < latency.invoke_ms
+    assert any("overhead" in note for note in latency.notes)
