@@ -30,17 +30,6 @@ def model(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def report(record_property, capsys):
-    def show(what: str, value: float, goal: float, unit: str = "×") -> None:
-        record_property(what, value)
-        with capsys.disabled():
-            verdict = "within" if value <= goal else "MISSES"
-            print(f"\n  {what}: {value:.2f} {unit} ({verdict} the goal of {goal:g} {unit})")
-
-    return show
-
-
 def inference_s(model, plugin: str) -> float:
     """The fastest of five steady inferences on the whole board, markers around each."""
     warm = ("tflite", RPI4.runtime_requirement("tflite"))

@@ -19,17 +19,6 @@ def device():
         yield running
 
 
-@pytest.fixture
-def report(record_property, capsys):
-    def show(what: str, value: float, goal: float) -> None:
-        record_property(what, value)
-        with capsys.disabled():
-            verdict = "within" if value <= goal else "MISSES"
-            print(f"\n  {what}: {value:.2f} × ({verdict} the goal of {goal:g} ×)")
-
-    return show
-
-
 @pytest.mark.parametrize(
     ("network", "precision"),
     [

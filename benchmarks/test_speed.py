@@ -33,17 +33,6 @@ def device():
         yield running
 
 
-@pytest.fixture
-def report(record_property, capsys):
-    def show(what: str, value: float, goal: float, unit: str = "×") -> None:
-        record_property(what, value)
-        with capsys.disabled():
-            verdict = "within" if value <= goal else "MISSES"
-            print(f"\n  {what}: {value:.2f} {unit} ({verdict} the goal of {goal:g} {unit})")
-
-    return show
-
-
 def best_s(work, repeats: int) -> float:
     """The fastest of ``repeats``: what it costs when nothing else disturbs."""
     times = []

@@ -17,10 +17,9 @@ from harness.errors import (
     DeviceTimeout,
     InputError,
     InternalError,
-    ModelError,
     RuntimeFailed,
-    UnsupportedModel,
 )
+from harness.load_errors import load_error
 from harness.models import ModelFile
 from harness.tensors import Array, Outputs, Tensor, arrange, tensor_from
 
@@ -34,25 +33,6 @@ if TYPE_CHECKING:
 _GROUP = 256
 _GROUP_S = 0.5
 _GROUP_BYTES = 1 << 20
-_DAMAGED = (
-    "flatbuffer",
-    "schema version",
-    "no subgraph",
-    "model identifier",
-    "invalid_protobuf",
-    "protobuf parsing failed",
-)
-_UNSUPPORTED = (
-    "unresolved custom op",
-    "didn't find op",
-    "unsupported model ir",
-    "not_implemented",
-    "could not find an implementation",
-    "opset",
-    "which numpy arrays",
-    "no numpy equivalent",
-    "op builtin_code out of range",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,7 +321,7 @@ class Session:
             self._died("loading the model")
         if not answer["ok"]:
             self._hang_up()
-            raise self._load_error(answer)
+            raise load_error(self, answer)
         self._describe(answer)
         for name, shape in self._request.get("resize", {}).items():
             self._describe(self._ask({"op": "resize", "shapes": {name: shape}}))
@@ -388,33 +368,6 @@ class Session:
             }
 
         return {key: [described(t) for t in answer[key]] for key in ("inputs", "outputs")}
-
-    def _load_error(self, answer: Mapping[str, Any]) -> Exception:
-        text = f"{answer['type']}: {answer['error']}" if "type" in answer else answer["error"]
-        name = str(self.model.path)
-        lower = text.lower()
-        details = {"runtime": self._spec, "device": self.device.name}
-        if answer["kind"] == "memory":
-            return self.device._out_of_memory(f"loading {name!r}", text)
-        if any(mark in lower for mark in _UNSUPPORTED):
-            return UnsupportedModel(
-                f"{self.runtime} on {self.device.name} cannot execute {name!r}: {text}",
-                next_step="convert the model for this runtime's version and operators, or choose "
-                "another version with runtime='…==VERSION'",
-                details=details,
-            )
-        if any(mark in lower for mark in _DAMAGED):
-            return ModelError(
-                f"the model file {name!r} ({len(self.model.content)} bytes) is damaged or cut "
-                f"short: {text}",
-                next_step="export or download it again and compare the size",
-                details=details,
-            )
-        return RuntimeFailed(
-            f"{self.runtime} on {self.device.name} could not load {name!r}: {text}",
-            next_step="see whether the model loads with the same runtime version elsewhere",
-            details=details,
-        )
 
     def _arranged(self, inputs: Any) -> list[Array]:
         if self._closed:
