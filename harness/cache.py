@@ -26,8 +26,14 @@ def cache_dir() -> Path:
         import platformdirs
 
         path = Path(platformdirs.user_cache_dir("edge-harness"))
-    with explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a link that leads nowhere, a mount that is gone, a name too long
+        raise CacheError(
+            f"the cache folder {str(path)!r} cannot be made ({error.strerror})",
+            next_step="name another with EDGE_HARNESS_CACHE=DIR",
+        ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise CacheError(
             f"the cache folder {str(path)!r} is not writable",

@@ -24,6 +24,14 @@ def test_a_file_in_the_caches_place_is_explained(folder, monkeypatch):
         cache.cache_dir()
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "loop/cache"])
+def test_a_folder_that_cannot_be_made_is_explained(folder, monkeypatch, name):
+    (folder.parent / "loop").symlink_to("loop")
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(folder.parent / name))
+    with pytest.raises(CacheError, match="cannot be made"):
+        cache.cache_dir()
+
+
 def test_a_full_disk_names_the_folder_and_the_cure(folder):
     with pytest.raises(CacheError, match="no space left") as error, cache.explained(folder):
         raise OSError(errno.ENOSPC, "No space left on device")
