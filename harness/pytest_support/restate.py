@@ -19,6 +19,8 @@ def restate(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRe
     assert excinfo is not None
     error = excinfo.value
     if not isinstance(error, EdgeError):
+        if report.failed and _asserted_by_us(excinfo):
+            _without_insides(item, excinfo, report)
         return
     expected = hasattr(report, "wasxfail")
     if isinstance(error, InfrastructureError | MissingCapability):
@@ -31,7 +33,26 @@ def restate(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRe
             report.when = "setup"
     elif expected or not report.failed:
         return
-    if not isinstance(error, InternalError) and not item.config.getoption("fulltrace", False):
+    if not isinstance(error, InternalError):
+        _without_insides(item, excinfo, report)
+
+
+def _asserted_by_us(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Whether it is a finding such as ``PropertyFailed``, raised deep in this package."""
+    last = excinfo.traceback[-1]
+    return (
+        isinstance(excinfo.value, AssertionError)
+        and str(last.frame.f_globals.get("__name__", "")).split(".")[0] == "harness"
+        and not last.ishidden(excinfo)
+        # A failing assert statement is a bug of ours, which its traceback explains.
+        and str(last.statement).lstrip().startswith("raise")
+    )
+
+
+def _without_insides(
+    item: pytest.Item, excinfo: pytest.ExceptionInfo[Any], report: pytest.TestReport
+) -> None:
+    if not item.config.getoption("fulltrace", False):
         report.longrepr = _short(item, excinfo)
 
 

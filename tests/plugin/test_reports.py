@@ -52,6 +52,38 @@ def test_our_own_insides_are_not_shown_unless_asked_for(pytester, edge):
     edge("--tb=long").stdout.fnmatch_lines([">*default_registry().get(*"])
 
 
+def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, edge):
+    pytester.makepyfile(
+        """
+        import numpy as np
+        from harness import fidelity
+        from harness.properties import engine
+
+        def test_x():
+            fidelity.assert_finite({"y": np.array([np.nan])})
+
+        def test_mine():
+            assert 1 + 1 == 3, "mine"
+
+        def test_bug_of_ours():
+            engine._report(None, None, None, engine.Hunt(asked=1), "finite", False, None)
+        """
+    )
+    result = edge()
+    result.stdout.fnmatch_lines(
+        [
+            "test_a_*.py:6: in test_x",
+            "*fidelity.assert_finite(*",
+            "E*AssertionError: output *",
+            ">*assert 1 + 1 == 3*",
+            "E*AssertionError: mine",
+            ">*assert result.failing is not None",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*checks.py*")
+    edge("--full-trace").stdout.fnmatch_lines(["*checks.py*"])
+
+
 def test_other_exceptions_keep_their_traceback(pytester, edge):
     pytester.makepyfile("def test_x(): raise ValueError('mine')")
     edge().stdout.fnmatch_lines([">*raise ValueError('mine')", "E*ValueError: mine"])
