@@ -9,7 +9,7 @@ from harness.clock.answer import estimate
 from harness.clock.estimate import LatencyEstimate, Percentiles
 from harness.clock.inputs import made_up
 from harness.clock.rig import Rig, Subject
-from harness.errors import MissingCapability
+from harness.errors import InputError, MissingCapability
 from harness.tensors import arrange
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ def latency(
 
 def latencies(session: Session, samples: Iterable[Any], *, threads: int | None) -> Percentiles:
     """See :meth:`harness.session.Session.latencies`."""
-    return Percentiles(
-        estimates=tuple(latency(session, s, threads=threads, refresh=None) for s in samples)
-    )
+    found = tuple(latency(session, s, threads=threads, refresh=None) for s in samples)
+    if not found:
+        raise InputError("there are no samples to estimate", next_step="give at least one input")
+    return Percentiles(estimates=found)
 
 
 def rig_of(session: Session) -> Rig:

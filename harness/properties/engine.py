@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, target
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from harness.errors import DeviceFailed, EdgeError
+from harness.errors import DeviceFailed, EdgeError, OptionError
 from harness.properties import memory
 from harness.properties.guide import Guide, guided
 from harness.properties.memory import Named
@@ -150,8 +150,14 @@ def hunt(
     Raises:
         PropertyFailed: an input breaks the property.
         DeviceFailed: an input kills the worker; the smallest such input is in the message.
+        OptionError: ``max_examples`` is less than 1.
         InfrastructureError: the machinery failed.
     """
+    if max_examples < 1:
+        raise OptionError(
+            f"max_examples={max_examples!r}: without an input nothing is looked for",
+            next_step="give at least 1",
+        )
     drawing = drawing or Drawing()
     space = Space.of(
         session,

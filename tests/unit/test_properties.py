@@ -322,6 +322,12 @@ def test_a_fixed_batch_size_is_a_missing_capability():
         properties.batch_invariant(Function(first_four))
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_inputs_are_no_proof(count):
+    with pytest.raises(OptionError, match="max_examples"):
+        properties.survives(Function(first_four), max_examples=count)
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(OptionError, match="no property 'quick'"):
         properties.check_all(Function(first_four), skip={"quick"})
