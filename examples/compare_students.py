@@ -13,6 +13,7 @@ import numpy as np
 
 from harness import fidelity
 from harness.device import open_device
+from harness.errors import EdgeError
 from harness.profile import default_registry
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -54,4 +55,7 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except EdgeError as error:
+        sys.exit(str(error))

@@ -28,12 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
-from onnx.backend.test.loader import load_model_tests
+
+try:
+    import onnx
+    from onnx import numpy_helper
+    from onnx.backend.test.loader import load_model_tests
+except ImportError:
+    sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
 from harness.device import Device, open_device
-from harness.errors import DeviceFailed, InputError, UnsupportedModel
+from harness.errors import DeviceFailed, EdgeError, InputError, UnsupportedModel
 from harness.profile import default_registry
 
 
@@ -303,4 +307,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except EdgeError as error:
+        sys.exit(str(error))

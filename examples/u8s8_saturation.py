@@ -27,10 +27,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError:
+    sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
 from harness.device import open_device
+from harness.errors import EdgeError
 from harness.profile import default_registry
 
 ROWS, INNER, COLUMNS = 4, 64, 32
@@ -163,4 +168,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except EdgeError as error:
+        sys.exit(str(error))
