@@ -48,10 +48,9 @@ def run_calibration(
     write_to: Path | None,
     write_all: Path | None,
     general: bool,
-    as_json: bool,
     progress: Progress,
-) -> None:
-    """The command's work; prints a report.
+) -> tuple[dict[str, Any], list[Left]]:
+    """The command's work: what :func:`print_report` shows, and the rows that were not used.
 
     Raises:
         UserError: no row of the file can be used.
@@ -100,12 +99,7 @@ def run_calibration(
         for board, facts in report["boards"].items():
             write_profile(write_all / f"{board}.toml", facts["clock"])
     report["left_out"] = [{"id": row.id, "reason": row.reason} for row in left]
-    if as_json:
-        import click
-
-        click.echo(json.dumps(_plain(report), indent=1))
-    else:
-        print_report(report, left, write_to)
+    return report, left
 
 
 def own_code(wanted: Sequence[Wanted]) -> tuple[list[Wanted], list[Left]]:
@@ -293,6 +287,11 @@ def write_profile(path: Path, clock: Clock, base: str = "") -> None:
             f"the profile {str(path)!r} cannot be written: {error}",
             next_step="name a file that you may write with --write",
         ) from None
+
+
+def as_json(report: dict[str, Any]) -> str:
+    """The report for programs."""
+    return json.dumps(_plain(report), indent=1)
 
 
 def _plain(value: Any) -> Any:

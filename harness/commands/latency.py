@@ -163,16 +163,20 @@ def calibrate(
     published table that the package carries is taken. Needs the extra "calibrate".
     """
     from harness.cli import _registry, progress
-    from harness.clock.calibration import run_calibration
+    from harness.clock import calibration
 
     with progress() as say:
-        run_calibration(
+        report, left = calibration.run_calibration(
             _registry(),
             measurements,
             device=device,
             write_to=write_to,
             write_all=write_all,
             general=general,
-            as_json=as_json,
             progress=say,
         )
+    # Not before the moving line is gone: a terminal would show both in one place.
+    if as_json:
+        click.echo(calibration.as_json(report))
+    else:
+        calibration.print_report(report, left, write_to)

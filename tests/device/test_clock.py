@@ -1,5 +1,10 @@
 """The device clock: the same number everywhere, and numbers that make sense."""
 
+import json
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -64,8 +69,6 @@ def test_the_engine_of_the_session_does_not_matter(board, models, open_on):
 
 def test_the_same_on_a_board_that_was_booted_anew(models):
     """Another machine has another saved board: nothing of the figure may come from its boot."""
-    import shutil
-
     from harness.cache import cache_dir
 
     found = []
@@ -159,10 +162,6 @@ def test_a_32_bit_board_has_a_latency_too(open_on, models):
 
 
 def test_the_command_speaks_json_and_keeps_budgets(models):
-    import json
-    import subprocess
-    import sys
-
     argv = [sys.executable, "-m", "harness.cli", "latency", str(models / "digits_int8.tflite")]
     argv += ["--device", "rpi4", "--kernels", "builtin", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
@@ -182,3 +181,40 @@ def test_what_is_around_a_tiny_model_is_not_taken_for_the_model(board, models):
     assert latency.invoke_ms < latency.latency_ms / 2
     assert latency.low_ms < latency.invoke_ms
     assert any("overhead" in note for note in latency.notes)
+
+
+def test_ones_own_measurements_become_a_profile_that_the_clock_uses(models, tmp_path):
+    pytest.importorskip("scipy")
+    pytest.importorskip("tomlkit")
+    for name in ("digits_int8", "keyword_int8"):
+        shutil.copy(models / f"{name}.tflite", tmp_path)
+    (tmp_path / "board.csv").write_text(
+        "model,device,threads,latency_ms,kernels\n"
+        "digits_int8.tflite,rpi4,1,0.05,builtin\n"
+        "keyword_int8.tflite,rpi4,1,0.03,builtin\n"
+        "gone.tflite,rpi4,1,0.03,builtin\n"
+    )
+    command = [sys.executable, "-m", "harness.cli"]
+    done = subprocess.run(
+        [*command, "calibrate", "board.csv", "--device", "rpi4", "--write", "mine/rpi4.toml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # What goes on is told on one stream, the report on the other, and first comes what comes first.
+    assert done.stdout.startswith("rpi4: 2 measurements")
+    assert "1: there is no model file" in done.stdout
+    assert done.stdout.endswith("written to mine/rpi4.toml\n")
+    options = ["--device", "rpi4", "--kernels", "builtin", "--json"]
+    found = subprocess.run(
+        [*command, "--edge-profiles", "mine", "latency", "digits_int8.tflite", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(found.stdout)
+    assert "calibrated on 2 measurements of this board (board.csv)" in answer["source"]
+    assert answer["low_ms"] <= 0.05 <= answer["high_ms"]
+    assert not any("overhead" in note for note in answer["notes"])
