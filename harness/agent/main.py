@@ -180,6 +180,10 @@ def main() -> None:
     inside.confine(int(options["--cpus"][0]))
     if "--ports" in options:
         inside.precious()
+        # Imported before the board is saved: each restored one is given a clock and an identity
+        # first of all, and would otherwise import it for that (0.5 s).
+        from harness.agent import board  # noqa: F401
+
         if os.fork() == 0:
             from harness.agent import ports
 
