@@ -341,7 +341,13 @@ class Device(Programs, BoardControls):
 
         Raises:
             MissingCapability: the engine has no such limit.
+            OptionError: a limit is not positive.
         """
+        for name, value in (("memory_mib", memory_mib), ("cpus", cpus)):
+            if value is not None and not value > 0:
+                raise OptionError(
+                    f"{name}={value!r} is not positive", next_step="leave it out to keep what is"
+                )
         self._running.machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
 
     # -- log and life ------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from harness.engines.vm_argv import Disk, disk_nodes, scsi_disk
 from harness.engines.vm_boot import FIRST_LAYER, STORAGE
 from harness.engines.vm_qmp import execute
 from harness.engines.vm_streams import open_stream
-from harness.errors import EmulatorCrashed
+from harness.errors import EmulatorCrashed, OptionError
 
 #: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
 _OOM = re.compile(
@@ -35,6 +35,8 @@ _LAST_WORDS = re.compile(r"Kernel panic|^edge: (?:boot failed|the agent ended)")
 
 #: With less free than this, whatever QEMU could not do, it could not do for want of space.
 FULL_MIB = 16
+#: Of programs and the agent: with 16 a program is killed and the agent lives, with 8 it dies too.
+_LEAST_MIB = 16
 
 
 class VmMachine:
@@ -135,6 +137,12 @@ class VmMachine:
 
     def limit(self, limits: Limits) -> None:
         if limits.memory_mib is not None:
+            if limits.memory_mib < _LEAST_MIB:
+                raise OptionError(
+                    f"memory_mib={limits.memory_mib!r} is less than the agent on the board needs "
+                    "to answer",
+                    next_step=f"use {_LEAST_MIB} or more",
+                )
             self.act("limit_memory", memory_mib=limits.memory_mib)
             (self.state_dir / "memory_mib").write_text(str(limits.memory_mib))
         if limits.cpus is not None:

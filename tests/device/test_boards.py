@@ -12,7 +12,7 @@ import pytest
 
 from harness.device import open_device
 from harness.engines import Limits
-from harness.errors import InputError, MissingCapability, OutOfMemory, ProcessDied
+from harness.errors import InputError, MissingCapability, OptionError, OutOfMemory, ProcessDied
 from harness.profile import default_registry
 
 MAP_SECOND_PAGE = """
@@ -269,6 +269,13 @@ def test_a_shell_on_a_fresh_board():
     )
     assert "42" in said.stdout, said.stderr
     assert "aarch64" in said.stdout
+
+
+@pytest.mark.parametrize("limits", [{"memory_mib": 0}, {"memory_mib": 8}, {"cpus": -1}])
+def test_a_limit_that_means_nothing_is_refused_and_the_board_lives_on(board, limits):
+    with pytest.raises(OptionError, match=next(iter(limits))):
+        board.limit(**limits)
+    assert board.run(["true"]).returncode == 0
 
 
 def test_memory_can_be_taken_away_while_it_runs(fresh):
