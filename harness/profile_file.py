@@ -206,8 +206,9 @@ def _flat(table: object, prefix: str = "") -> dict[str, Any]:
 def build_profile(chain: list[ProfileFile]) -> Profile:
     """The profile of ``chain[-1]``; each file of the chain extends the one before it.
 
-    Tables are merged key by key, lists are replaced. Aliases are not inherited, nor is the
-    source of a fact that is given anew.
+    Tables are merged key by key, lists are replaced. ``[clock]`` is of the hardware it was fitted
+    to: a file that changes ``[cpu]`` or ``[memory]`` does not inherit it. Aliases are not
+    inherited, nor is the source of a fact that is given anew.
 
     Raises:
         ProfileError: a value has the wrong type or range, is missing, or contradicts another.
@@ -216,6 +217,9 @@ def build_profile(chain: list[ProfileFile]) -> Profile:
     origin: dict[str, ProfileFile] = {}
     for file in chain:
         own = {key: value for key, value in file.table.items() if key != "sources"}
+        if {"cpu", "memory"} & set(own) and "clock" not in own:
+            # Measurements of another processor or memory say nothing certain about this one.
+            merged.pop("clock", None)
         old = _spread(merged.get("sources", {}), merged)
         _merge(merged, own, file, origin)
         new = _flat(file.table.get("sources"))

@@ -101,6 +101,15 @@ def test_a_fit_goes_into_a_profile_and_leaves_the_rest(tmp_path):
     assert "a board on the desk" in trust.source
 
 
+def test_other_hardware_does_not_inherit_a_calibration(tmp_path):
+    (tmp_path / "faster.toml").write_text('extends = "rpi4"\n[cpu]\nmhz = 1800\n')
+    (tmp_path / "newer.toml").write_text('extends = "rpi4"\n[os]\nsuite = "trixie"\n')
+    registry = default_registry(extra_dirs=[tmp_path])
+    assert registry.get("faster").clock is None
+    assert "never calibrated" in trust_for(registry.get("faster")).source
+    assert registry.get("newer").clock == registry.get("rpi4").clock is not None
+
+
 def test_a_profile_that_is_not_there_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match=r"gone\.toml"):
         write_profile(tmp_path / "gone.toml", CLOCK)
