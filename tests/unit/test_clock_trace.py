@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clock.build import check_plugins, compile_argv, interface_of
+from harness.clock.build import check_plugins, compile_argv, ensure_plugin, interface_of
 from harness.clock.features import steps_of
 from harness.clock.operators import Operator, operators_of
 from harness.clock.pipeline import core_named
@@ -111,6 +111,14 @@ def test_operators_of_a_file_with_their_multiply_accumulates():
 )
 def test_the_plugin_is_built_for_the_interface_of_that_qemu(version, interface):
     assert interface_of(version) == interface
+
+
+def test_a_platform_wheels_plugin_is_taken_as_it_is(tmp_path, monkeypatch):
+    prebuilt = tmp_path / "plugin" / "prebuilt" / "edge_clock-3.so"
+    prebuilt.parent.mkdir(parents=True)
+    prebuilt.write_bytes(b"compiled elsewhere")
+    monkeypatch.setattr("harness.clock.build.resources.files", lambda _: tmp_path)
+    assert ensure_plugin("1:10.0.13+ds") == prebuilt
 
 
 def test_a_qemu_without_plugins_is_refused():
