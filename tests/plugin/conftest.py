@@ -65,6 +65,14 @@ harness.device.open_device = open_device
 
 
 @pytest.fixture(autouse=True)
+def _the_real_devices_come_back(monkeypatch):
+    """The stand-in is put in place by a conftest of the pytest inside, in this process."""
+    import harness.device
+
+    monkeypatch.setattr(harness.device, "open_device", harness.device.open_device)
+
+
+@pytest.fixture(autouse=True)
 def _no_settings_of_the_person_who_runs_this(monkeypatch):
     for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_STRICT", "EDGE_RUNTIME", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
