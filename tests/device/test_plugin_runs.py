@@ -119,6 +119,8 @@ def start_endless(pytester):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Jobs in the background of a script ignore SIGINT, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:
             yield process
