@@ -33,7 +33,6 @@ from harness.programs import Programs
 from harness.running import Gone, Running
 
 if TYPE_CHECKING:
-    from harness.clock.rig import Rig
     from harness.image import Image, Layer
     from harness.network import Egress
     from harness.profile import Profile
@@ -71,8 +70,6 @@ class Device(Programs, BoardControls):
         """Runtimes to take instead of the profile's, such as ``onnxruntime==1.21.0``."""
         self.refresh_clock = False
         """Whether latencies are counted again although they are known (``--edge-refresh``)."""
-        self.rig: Rig | None = None
-        """A second board, which counts instructions; up from the first latency on."""
         self.availability = availability
         self.findings: list[Finding] = []
         self._image = image
@@ -365,8 +362,6 @@ class Device(Programs, BoardControls):
         Idempotent."""
         for session in list(self._sessions):
             session.close()
-        if self.rig is not None:
-            self.rig.close()
         self._running.close()
 
     def __enter__(self) -> Device:

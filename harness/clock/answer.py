@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib import resources
@@ -40,7 +39,6 @@ def estimate(
     *,
     threads: int = 1,
     refresh: bool = False,
-    rig: Rig | None = None,
     progress: Progress | None = None,
 ) -> LatencyEstimate:
     """The latency of one inference on ``profile``.
@@ -50,7 +48,6 @@ def estimate(
         subject: model, runtime, kernels, inputs.
         threads: of the runtime, 1 to all cores of the chip.
         refresh: count again although it is known.
-        rig: a board that counts already; closed by whoever made it.
         progress: called with a line of text while something slow happens.
 
     Raises:
@@ -72,14 +69,14 @@ def estimate(
     if not refresh and answer.exists():
         found = msgspec.json.decode(answer.read_bytes(), type=LatencyEstimate)
         return replace(found, cached=True)
-    with nullcontext(rig) if rig is not None else Rig(profile, progress) as used:
-        try:
-            measured = used.measure(subject, refresh=refresh)
-        except MissingTool as error:
-            # Never kept: with the tool there is a better answer.
-            if progress:
-                progress(f"counting instructions alone: {error.message}")
-            return rough_estimate(profile, subject, used, threads, error.message)
+    rig = Rig(profile, progress)
+    try:
+        measured = rig.measure(subject, refresh=refresh)
+    except MissingTool as error:
+        # Never kept: with the tool there is a better answer.
+        if progress:
+            progress(f"counting instructions alone: {error.message}")
+        return rough_estimate(profile, subject, rig, threads, error.message)
     result = evaluate(profile, core, trust, subject, measured, threads)
     with explained(answer):
         answer.parent.mkdir(parents=True, exist_ok=True)

@@ -207,18 +207,16 @@ def measured_rows(
         for board in dict.fromkeys(row.board for row in wanted):
             profile = registry.get(board)
             known: dict[tuple[str, str, str, str], tuple[Any, ...] | Left] = {}
-            with Rig(profile, progress) as rig:
-                mine = [row for row in wanted if row.board == board]
-                # One runtime after the other: each change brings the board up anew.
-                for row in sorted(mine, key=lambda r: r.runtime):
-                    key = (row.model, row.precision, row.kernels, row.runtime)
-                    if key not in known:
-                        known[key] = _counted(profile, rig, file_of, row)
-                    found = known[key]
-                    if isinstance(found, Left):
-                        left.append(Left(id=row.id, reason=found.reason))
-                    else:
-                        rows.append(_row(profile, row, *found))
+            rig = Rig(profile, progress)
+            for row in (row for row in wanted if row.board == board):
+                key = (row.model, row.precision, row.kernels, row.runtime)
+                if key not in known:
+                    known[key] = _counted(profile, rig, file_of, row)
+                found = known[key]
+                if isinstance(found, Left):
+                    left.append(Left(id=row.id, reason=found.reason))
+                else:
+                    rows.append(_row(profile, row, *found))
     order = {row.id: position for position, row in enumerate(wanted)}
     return sorted(rows, key=lambda row: order[row.id]), left
 

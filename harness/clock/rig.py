@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from harness.cache import cache_dir, explained, staged
@@ -94,14 +93,12 @@ def measurement_key(profile: Profile, core: Core, subject: Subject) -> str:
 
 
 class Rig:
-    """A board that counts; a context manager, up from its first measurement on."""
+    """Counts on emulated boards of one profile; each count brings up a board of its own."""
 
     def __init__(self, profile: Profile, progress: Progress | None = None) -> None:
         self.profile = profile
         self.core = core_named(profile.cpu.core)
         self._progress = progress
-        self._device: Device | None = None
-        self._module = ""
 
     def measure(self, subject: Subject, *, refresh: bool = False) -> Measured:
         """The counts of ``subject``, from the cache where nothing has changed.
@@ -116,10 +113,8 @@ class Rig:
         if refresh or not (final / "facts.json").exists():
             # A board of its own for each: the second worker on a board finds other pages free than
             # the first one did, and the figure would depend on what was measured before.
-            self.close()
-            with staged(final) as folder:
-                self._measure(subject, folder)
-            self.close()
+            with staged(final) as folder, self._board(subject) as device:
+                self._measure(device, subject, folder)
         return _load(final)
 
     def count_only(self, subject: Subject, repeats: int) -> tuple[int, str, str]:
@@ -128,7 +123,6 @@ class Rig:
         ``repeats`` is taken."""
         from harness.device import open_device
 
-        self.close()
         with (
             open_device(
                 self.profile,
@@ -144,54 +138,32 @@ class Rig:
             seconds = session.bare_loop_s(list(subject.inputs), repeats)
             return round(min(seconds) * 1e9), session.runtime, session.kernels
 
-    def close(self) -> None:
-        if self._device is not None:
-            self._device.close()
-            self._device = None
-
-    def __enter__(self) -> Rig:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _board(self, subject: Subject) -> Device:
         """The board with the subject's runtime imported before it was saved."""
         from harness.device import open_device
         from harness.engines.vm import VmEngine
         from harness.image.board_tools import ensure_board_tools
 
-        if self._device is not None and self._module != subject.runtime:
-            self.close()
-        if self._device is None:
-            available = VmEngine().probe(self.profile)
-            if not available.available:
-                raise MissingCapability(
-                    f"the device clock counts on a whole emulated board, and there is none of "
-                    f"{self.profile.name} here: {available.reason}",
-                    next_step=available.fix,
-                )
-            tools = ensure_board_tools(self._progress)
-            if tools.root is None:
-                check_plugins(tools.qemu(self.profile.os.arch))
-            library = ensure_plugin(tools.version, self._progress)
-            self._device = open_device(
-                self.profile,
-                engine="vm",
-                progress=self._progress,
-                plugin=plugin_argument(library, "clock", self.profile, self.core),
-                warm=(subject.module, subject.runtime),
+        available = VmEngine().probe(self.profile)
+        if not available.available:
+            raise MissingCapability(
+                f"the device clock counts on a whole emulated board, and there is none of "
+                f"{self.profile.name} here: {available.reason}",
+                next_step=available.fix,
             )
-            self._module = subject.runtime
-        return self._device
+        tools = ensure_board_tools(self._progress)
+        if tools.root is None:
+            check_plugins(tools.qemu(self.profile.os.arch))
+        library = ensure_plugin(tools.version, self._progress)
+        return open_device(
+            self.profile,
+            engine="vm",
+            progress=self._progress,
+            plugin=plugin_argument(library, "clock", self.profile, self.core),
+            warm=(subject.module, subject.runtime),
+        )
 
-    def _measure(self, subject: Subject, folder: Path) -> None:
-        device = self._board(subject)
+    def _measure(self, device: Device, subject: Subject, folder: Path) -> None:
         out = device._state_dir / "clock"
         out.mkdir(exist_ok=True)
         for stale in out.iterdir():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock.answer import estimate
 from harness.clock.estimate import LatencyEstimate, Percentiles
 from harness.clock.inputs import made_up
-from harness.clock.rig import Rig, Subject
+from harness.clock.rig import Subject
 from harness.errors import InputError, MissingCapability
 from harness.tensors import arrange
 
@@ -65,7 +65,7 @@ def latency(
         subject_of(session, inputs),
         threads=threads or int(session.facts["threads"]),
         refresh=device.refresh_clock if refresh is None else refresh,
-        rig=rig_of(session),
+        progress=device._progress,
     )
 
 
@@ -75,11 +75,3 @@ def latencies(session: Session, samples: Iterable[Any], *, threads: int | None) 
     if not found:
         raise InputError("there are no samples to estimate", next_step="give at least one input")
     return Percentiles(estimates=found)
-
-
-def rig_of(session: Session) -> Rig:
-    """The counting board that belongs to the session's device and ends with it."""
-    device = session.device
-    if device.rig is None:
-        device.rig = Rig(device.profile, device._progress)
-    return device.rig
