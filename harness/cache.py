@@ -42,6 +42,18 @@ def cache_dir() -> Path:
     return path
 
 
+def private_folder(path: Path) -> Path:
+    """Make ``path`` (and what is above it) and close it to everybody but this user.
+
+    Raises:
+        CacheError: it cannot be made, or belongs to somebody else.
+    """
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)  # also where an earlier run left it open
+    return path
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's complaints about ``path`` into a :class:`CacheError`."""

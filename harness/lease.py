@@ -15,17 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.cache import cache_dir, explained, remove_tree
+from harness.cache import cache_dir, explained, private_folder, remove_tree
 from harness.engines import Machine, engine_named
 from harness.engines.launch import process_start_time
 from harness.errors import EdgeError
 
 
 def _folder() -> Path:
-    path = cache_dir() / "run"
-    with explained(path):
-        path.mkdir(exist_ok=True)
-    return path
+    return private_folder(cache_dir() / "run")
 
 
 class Lease:
@@ -58,8 +55,9 @@ class Lease:
             # A worker outlives a killed pytest for a while; it holds nothing then any more.
             parent = os.getppid()
             guardian = f"{parent}-{process_start_time(parent)}"
+        private_folder(self.state_dir)
         with explained(self.state_dir):
-            self._mine.parent.mkdir(parents=True, exist_ok=True)
+            self._mine.parent.mkdir(exist_ok=True)
             self._mine.write_text(guardian)
 
     def leave(self) -> bool:

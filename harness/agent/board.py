@@ -228,6 +228,7 @@ def terminal(stream: wire.Stream, header: wire.Header) -> None:
     pid, terminal_fd = pty.fork()
     if pid == 0:
         os.environ.update(header.get("env") or {})
+        os.umask(0o022)
         os.chdir("/root")
         os.execvp(header["argv"][0], header["argv"])
     rows, columns = header["size"]

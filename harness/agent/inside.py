@@ -228,6 +228,7 @@ def execute(stream: wire.Stream, header: wire.Header, payload: bytes) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            umask=0o022,  # what a board's programs start with; the agent's own is for its sockets
         )
     except OSError as error:
         stream.send({"ok": False, "kind": "exec", "errno": error.errno, "error": str(error)})

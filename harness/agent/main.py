@@ -175,8 +175,10 @@ def main() -> None:
     options: dict[str, list[str]] = {}
     for name, value in zip(sys.argv[1::2], sys.argv[2::2]):
         options.setdefault(name, []).append(value)
-    # The sockets must open for the harness's user, whoever the agent runs as.
-    os.umask(0)
+    # Sockets open for their owner alone. Where the harness is another user than the agent (an
+    # ordinary user of Docker), they must open for it too; it keeps others out by the folder above.
+    owner = os.stat(options["--run-dir"][0]).st_uid
+    os.umask(0o077 if owner == os.geteuid() else 0)
     inside.confine(int(options["--cpus"][0]))
     if "--ports" in options:
         inside.precious()

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cache import explained
+from harness.cache import explained, private_folder
 from harness.engines import Availability, Limits, StartSpec, docker_client, docker_relay
 from harness.engines.docker_client import Daemon
 from harness.engines.docker_limits import Applied, wanted
@@ -273,12 +273,13 @@ class DockerEngine:
         from harness.image import agent_dir, layers_dir
 
         run = spec.state_dir / "run"
+        private_folder(spec.state_dir)
+        private_folder(run)
         with explained(run):
-            run.mkdir(parents=True, exist_ok=True)
-            # Root in the container has no capabilities: to it this folder is another user's. The
-            # folder above keeps others on this machine out.
-            spec.state_dir.chmod(0o700)
-            run.chmod(0o777)
+            if os.geteuid() != 0:
+                # Root in the container has no capabilities: to it this folder is another user's.
+                # The folder above keeps others on this machine out.
+                run.chmod(0o777)
             files = system_files(spec, spec.state_dir / "system")
         readonly = {**files, AGENT_DIR: agent_dir(), LAYERS_DIR: layers_dir()}
         return {
@@ -296,8 +297,8 @@ class DockerEngine:
         from harness.image import agent_dir, layers_dir
 
         layers = docker_relay.layers_for(layers_dir(), spec.image.arch)
+        private_folder(spec.state_dir)
         with explained(spec.state_dir):
-            spec.state_dir.mkdir(parents=True, exist_ok=True)
             files = system_files(spec, spec.state_dir / "system")
         cpus = files["/sys/devices/system/cpu"]
         with docker_client.explained("copy the agent into the container", daemon.url):

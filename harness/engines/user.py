@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cache import cache_dir, explained
+from harness.cache import cache_dir, private_folder
 from harness.engines import Availability, Limits, StartSpec
 from harness.engines.launch import (
     AGENT_DIR,
@@ -63,7 +63,7 @@ def isolation(prefix: tuple[str, ...] | None) -> tuple[str, str]:
     for name, flags in tries:
         try:
             result = subprocess.run(
-                [*base, "--ro-bind", "/", "/", *flags, "--proc", "/proc", "/bin/true"],
+                [*base, "--ro-bind", "/", "/", *flags, *_PROC_FLAGS, "/bin/true"],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -78,16 +78,14 @@ def isolation(prefix: tuple[str, ...] | None) -> tuple[str, str]:
 
 
 _NAMESPACE_FLAGS = (
-    "--unshare-user",
-    "--unshare-net",
-    "--unshare-pid",
-    "--unshare-ipc",
-    "--unshare-uts",
-    "--uid",
-    "0",
-    "--gid",
-    "0",
+    *("--unshare-user", "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+    "--unshare-cgroup-try",
+    # Run by root, bubblewrap leaves a device all capabilities and the host's own identity 0.
+    *("--cap-drop", "ALL"),
+    *("--uid", "0", "--gid", "0"),
 )
+#: The host's sysctls are files of user 0, who needs no capability to write them.
+_PROC_FLAGS = ("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys")
 
 
 def sandbox_argv(
@@ -108,7 +106,7 @@ def sandbox_argv(
         argv += ["--ro-bind", str(root), "/"]
         for folder in ("/tmp", "/root", "/home", "/data", "/run"):
             argv += ["--tmpfs", folder]
-    argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/sys", "--tmpfs", "/opt/edge"]
+    argv += [*_PROC_FLAGS, "--dev", "/dev", "--tmpfs", "/sys", "--tmpfs", "/opt/edge"]
     for inside, outside in readonly.items():
         argv += ["--ro-bind", str(outside), inside]
     for inside, outside in writable.items():
@@ -197,9 +195,8 @@ def start_process(
     Raises:
         BootFailed: it ended or stayed silent for a minute; the message ends with its log.
     """
-    run = spec.state_dir / "run"
-    with explained(spec.state_dir):
-        run.mkdir(parents=True, exist_ok=True)
+    private_folder(spec.state_dir)
+    run = private_folder(spec.state_dir / "run")
     log = str(spec.state_dir / "device.log")
     # A session of its own, so that Ctrl-C reaches pytest alone and the whole device can be
     # ended as one group. It must outlive this process: other workers may share it.
@@ -209,7 +206,7 @@ def start_process(
         dict(env),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
         setsid=True,
@@ -334,8 +331,7 @@ def boxed_argv(
 ) -> list[str]:
     """The namespaces for ``spec``, up to the program to run in them."""
     files = system_files(spec, spec.state_dir / "system")
-    run = spec.state_dir / "run"
-    run.mkdir(parents=True, exist_ok=True)
+    run = private_folder(spec.state_dir / "run")
     readonly = {**files, AGENT_DIR: agent, LAYERS_DIR: layers}
     if qemu is not None:
         readonly[EMULATOR] = qemu

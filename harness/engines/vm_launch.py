@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from harness.cache import explained
+from harness.cache import explained, private_folder
 from harness.engines import StartSpec
 from harness.engines.launch import process_start_time
 from harness.engines.vm_argv import Board, board_argv
@@ -24,12 +24,13 @@ IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 def clear_state(spec: StartSpec) -> None:
     """A state folder without the remains of an earlier start."""
+    private_folder(spec.state_dir)
     with explained(spec.state_dir):
         run = spec.state_dir / "run"
         if run.exists():
             for stale in [*run.glob("p*"), *run.glob("core*")]:
                 stale.unlink(missing_ok=True)
-        run.mkdir(parents=True, exist_ok=True)
+        private_folder(run)
         for name in (
             "qmp.sock",
             "qemu.pid",
@@ -89,6 +90,7 @@ def launch(
                 env={"PATH": os.defpath, "HOME": str(state_dir), **environment},
                 # Ctrl-C reaches pytest alone; the board outlives this process if others use it.
                 start_new_session=True,
+                umask=0o077,  # its sockets and logs are this user's alone
             )
         process.returncode = 0  # reaped by VmMachine, which other processes make from the record
         machine = VmMachine(

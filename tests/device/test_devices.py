@@ -191,3 +191,50 @@ def test_a_device_without_holders_ends_by_itself(open_on):
         time.sleep(0.1)
     assert not machine.alive()
     device.close()
+
+
+def test_a_program_cannot_change_the_hosts_kernel_settings(rpi4):
+    # As root too: the file belongs to user 0, who needs no capability to write it.
+    host = Path("/proc/sys/vm/swappiness")
+    before = host.read_text()
+    script = """
+        import os
+        print(open("/proc/sys/vm/swappiness").read().strip(), flush=True)
+        try:
+            with open("/proc/sys/vm/swappiness", "w") as file:
+                file.write("13")
+        except OSError as error:
+            print(type(error).__name__, error.errno)
+    """
+    try:
+        result = rpi4.run(["python3", "-c", textwrap.dedent(script)])
+        assert result.stdout.split()[0].isdigit(), "the attempt was made"
+        assert host.read_text() == before
+        if "kernel" not in rpi4.capabilities:
+            assert result.stdout.split()[1] in ("OSError", "PermissionError")
+    finally:
+        if host.read_text() != before:
+            host.write_text(before)
+
+
+def test_programs_have_no_capability_of_the_host(rpi4):
+    if "kernel" in rpi4.capabilities:
+        pytest.skip("its kernel is its own")
+    status = rpi4.run(["cat", "/proc/self/status"]).check().stdout
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
+    assert int(effective.split()[1], 16) == 0
+
+
+def test_no_other_user_of_this_machine_reaches_the_agent(rpi4):
+    folder = rpi4._state_dir
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    sockets = [path for path in folder.rglob("*") if path.is_socket()]
+    assert sockets
+    if os.geteuid() == 0:  # as an ordinary user of Docker the agent is somebody else
+        assert {path.stat().st_mode & 0o077 for path in sockets} == {0}
+
+
+def test_files_that_programs_make_have_a_boards_usual_mode(rpi4):
+    script = "touch /tmp/made && stat -c %a /tmp/made"
+    assert rpi4.run(["sh", "-c", script]).check().stdout == "644\n"

@@ -16,6 +16,16 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_the_folder_of_a_running_device_is_closed_to_others_also_where_it_was_open(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path))
+    left_open = tmp_path / "run" / "board"
+    left_open.mkdir(parents=True, mode=0o755)
+    leases.Lease("board").enter()
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "run", left_open)] == [0o700] * 2
+
+
 def test_the_last_holder_is_told_so():
     lease = leases.Lease("k")
     with lease.locked():

@@ -52,9 +52,11 @@ def test_the_whole_bubblewrap_call():
     assert argv == [
         "bwrap",
         *("--unshare-user", "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+        *("--unshare-cgroup-try", "--cap-drop", "ALL"),
         *("--uid", "0", "--gid", "0", "--hostname", "rpi4"),
         *("--overlay-src", "/cache/root", "--tmp-overlay", "/"),
-        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/sys", "--tmpfs", "/opt/edge"),
+        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
+        *("--dev", "/dev", "--tmpfs", "/sys", "--tmpfs", "/opt/edge"),
         *("--ro-bind", "/state/meminfo", "/proc/meminfo"),
         *("--bind", "/state/run", "/run/edge"),
         *("--clearenv", "--setenv", "QEMU_CPU", "cortex-a72", "--chdir", "/"),
