@@ -17,8 +17,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-SOURCE = Path("harness/clock/plugin/edge_clock.c")
-#: Interfaces of QEMU 9.1 to 11.0 and of 11.1; see harness/clock/build.py.
+SOURCE = Path("harness/edge_harness/clock/plugin/edge_clock.c")
+#: Interfaces of QEMU 9.1 to 11.0 and of 11.1; see harness/edge_harness/clock/build.py.
 INTERFACES = (3, 7)
 
 
@@ -40,7 +40,7 @@ class PrebuiltPlugin(BuildHookInterface):  # type: ignore[type-arg]
                 ],
                 check=True,
             )
-            place = f"harness/clock/plugin/prebuilt/{name}"
+            place = f"edge_harness/clock/plugin/prebuilt/{name}"
             build_data["force_include"][str(self._folder / name)] = place
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{next(iter(platform_tags()))}"

@@ -8,17 +8,17 @@ from __future__ import annotations
 import time
 
 import pytest
+from edge_harness.clock.counting.count import Subject, plugin_argument
+from edge_harness.clock.counting.inputs import default_inputs
+from edge_harness.clock.counting.plugin_build import ensure_plugin
+from edge_harness.clock.counting.predict import estimate
+from edge_harness.clock.pipeline import core_named
+from edge_harness.device.device import open_device
+from edge_harness.image.board_tools import ensure_board_tools
+from edge_harness.models.file import read_model
+from edge_harness.profiles import default_registry
 
 from fixtures.architectures import build
-from harness.clock.answer import estimate
-from harness.clock.build import ensure_plugin
-from harness.clock.inputs import default_inputs
-from harness.clock.pipeline import core_named
-from harness.clock.rig import Subject, plugin_argument
-from harness.device import open_device
-from harness.image.board_tools import ensure_board_tools
-from harness.models import read_model
-from harness.profile import default_registry
 
 RPI4 = default_registry().get("rpi4")
 
@@ -58,8 +58,8 @@ def test_counting_against_the_same_inference_without_the_plugin(model, report):
 
 
 def test_an_estimate_from_nothing_and_again(model, report, tmp_path, monkeypatch):
-    import harness.clock.answer as answer
-    import harness.clock.rig as rig
+    import edge_harness.clock.counting.count as rig
+    import edge_harness.clock.counting.predict as answer
 
     # Everything else in the cache stays: image, kernel, the saved board.
     monkeypatch.setattr(rig, "cache_dir", lambda: tmp_path)

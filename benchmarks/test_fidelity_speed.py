@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
+from edge_harness import fidelity
+from edge_harness.device.device import open_device
+from edge_harness.profiles import default_registry
 
 from fixtures.architectures import build
-from harness import fidelity
-from harness.device import open_device
-from harness.profile import default_registry
 
 
 @pytest.fixture(scope="module")

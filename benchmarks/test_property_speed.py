@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from harness import properties
-from harness.device import open_device
-from harness.profile import default_registry
+from edge_harness import properties
+from edge_harness.device.device import open_device
+from edge_harness.profiles import default_registry
 
 MODELS = Path(__file__).parent.parent / "fixtures" / "models"
 EXAMPLES = 500

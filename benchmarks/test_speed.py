@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from harness.device import open_device
-from harness.image import ensure_image, ensure_layer
-from harness.image.tools import ensure_tools
-from harness.profile import default_registry
+from edge_harness.device.device import open_device
+from edge_harness.image import ensure_image, ensure_layer
+from edge_harness.image.tools import ensure_tools
+from edge_harness.profiles import default_registry
 
 REPOSITORY = Path(__file__).parent.parent
 MODEL = REPOSITORY / "fixtures" / "models" / "digits_int8.tflite"
@@ -129,9 +128,9 @@ def test_an_image_from_an_empty_cache(tmp_path, monkeypatch, report):
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
 def test_a_docker_device_against_docker_run(report):
-    from harness.device import choose_engine
-    from harness.engines.docker_image import tag_of
-    from harness.errors import EdgeError
+    from edge_harness.device.device import choose_engine
+    from edge_harness.engines.docker.image import tag_of
+    from edge_harness.errors import EdgeError
 
     try:
         choose_engine(RPI4, "docker")

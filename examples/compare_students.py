@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from harness import fidelity
-from harness.device import open_device
-from harness.errors import EdgeError
-from harness.profile import default_registry
+from edge_harness import fidelity
+from edge_harness.device.device import open_device
+from edge_harness.errors import EdgeError
+from edge_harness.profiles import default_registry
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TEACHER = FIXTURES / "models" / "digits_float.tflite"

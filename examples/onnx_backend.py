@@ -36,9 +36,9 @@ try:
 except ImportError:
     sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
-from harness.device import Device, open_device
-from harness.errors import DeviceFailed, EdgeError, InputError, UnsupportedModel
-from harness.profile import default_registry
+from edge_harness.device.device import Device, open_device
+from edge_harness.errors import DeviceFailed, EdgeError, InputError, UnsupportedModel
+from edge_harness.profiles import default_registry
 
 
 @dataclass(frozen=True, kw_only=True)

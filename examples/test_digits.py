@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_harness import fidelity
+from edge_harness import strategies as edge
+from edge_harness.errors import IllegalInstruction, OutOfMemory
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from harness import fidelity
-from harness import strategies as edge
-from harness.errors import IllegalInstruction, OutOfMemory
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 MODEL = FIXTURES / "models" / "digits_int8.tflite"

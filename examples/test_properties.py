@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_harness import fidelity, properties
+from edge_harness import strategies as edge
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness import fidelity, properties
-from harness import strategies as edge
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 MODEL = FIXTURES / "models" / "digits_int8.tflite"

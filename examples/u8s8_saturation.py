@@ -34,9 +34,9 @@ try:
 except ImportError:
     sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
-from harness.device import open_device
-from harness.errors import EdgeError
-from harness.profile import default_registry
+from edge_harness.device.device import open_device
+from edge_harness.errors import EdgeError
+from edge_harness.profiles import default_registry
 
 ROWS, INNER, COLUMNS = 4, 64, 32
 SEED = 6004

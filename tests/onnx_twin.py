@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from edge_harness.fidelity.graph_tflite import LiteGraph
+from edge_harness.models.file import read_model
 from onnx import TensorProto, helper, numpy_helper
-
-from harness.fidelity.graph_tflite import LiteGraph
-from harness.models import read_model
 
 
 def twin(path: Path) -> bytes:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from harness.device import choose_engine, open_device, sweep
-from harness.errors import EdgeError
-from harness.profile import default_registry
+from edge_harness.device.device import choose_engine, open_device, sweep
+from edge_harness.errors import EdgeError
+from edge_harness.profiles import default_registry
 
 REPOSITORY = Path(__file__).parent.parent.parent
 MODELS = REPOSITORY / "fixtures" / "models"

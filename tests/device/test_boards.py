@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from harness.device import open_device
-from harness.engines import Limits
-from harness.errors import InputError, MissingCapability, OptionError, OutOfMemory, ProcessDied
-from harness.profile import default_registry
+from edge_harness.device.device import open_device
+from edge_harness.engines import Limits
+from edge_harness.errors import InputError, MissingCapability, OptionError, OutOfMemory, ProcessDied
+from edge_harness.profiles import default_registry
 
 MAP_SECOND_PAGE = """
 import ctypes, os
@@ -204,11 +203,11 @@ def test_restored_boards_differ(open_on):
 
 @pytest.mark.parametrize("damaged", ["state", "storage.qcow2"])
 def test_a_broken_snapshot_is_made_anew(open_on, damaged):
-    import harness.cache
+    import edge_harness.cache
 
     with open_on("rpi3b", "vm"):
         pass
-    saved = list((harness.cache.cache_dir() / "snapshots").glob("rpi3b-*"))
+    saved = list((edge_harness.cache.cache_dir() / "snapshots").glob("rpi3b-*"))
     for folder in saved:
         if damaged == "state":
             (folder / "state").write_bytes(b"garbage" * 1000)
@@ -241,15 +240,15 @@ def test_a_killed_board_comes_back(fresh):
 
 def test_a_killed_harness_leaves_no_board(tmp_path):
     script = (
-        "import os, signal\nfrom harness.device import open_device\n"
-        "from harness.profile import default_registry\n"
+        "import os, signal\nfrom edge_harness.device.device import open_device\n"
+        "from edge_harness.profiles import default_registry\n"
         "device = open_device(default_registry().get('rpi3b'), engine='vm')\n"
         "print(device._running.machine.record()['pid'], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     pid = int(done.stdout)
-    from harness.device import sweep
+    from edge_harness.device.device import sweep
 
     assert sweep() == 1
     assert (
@@ -263,7 +262,7 @@ def test_engine_auto_takes_the_board_for_what_only_it_proves():
 
 
 def test_a_shell_on_a_fresh_board():
-    shell = [sys.executable, "-m", "harness.cli", "shell", "rpi3b", "--engine", "vm"]
+    shell = [sys.executable, "-m", "edge_harness.cli", "shell", "rpi3b", "--engine", "vm"]
     said = subprocess.run(
         shell, input="echo $((6*7)); uname -m; exit\n", capture_output=True, text=True, timeout=120
     )

@@ -9,16 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import edge_harness.cache
 import pytest
-
-import harness.cache
-from harness.image.tools import ensure_tools
+from edge_harness.image.tools import ensure_tools
 
 OPEN = """
 import os, sys
-from harness.device import open_device
-from harness.lease import sweep
-from harness.profile import default_registry
+from edge_harness.device.device import open_device
+from edge_harness.device.lease import sweep
+from edge_harness.profiles import default_registry
 sweep()
 device = open_device(default_registry().get("rpi3b"), engine="vm")
 """
@@ -29,7 +28,7 @@ RUN = OPEN + "device.run(['true']).check()\ndevice.close()\nprint('works')\n"
 def own_cache(tmp_path, monkeypatch, open_on):
     """A cache that shares what took long to fetch, and has saved boards of its own: none."""
     open_on("rpi3b", "vm").close()
-    shared, own = harness.cache.cache_dir(), tmp_path / "cache"
+    shared, own = edge_harness.cache.cache_dir(), tmp_path / "cache"
     own.mkdir()
     link_shared(shared, own)
     monkeypatch.setenv("EDGE_HARNESS_CACHE", str(own))
@@ -81,7 +80,7 @@ def test_a_harness_killed_while_it_saves_or_restores_a_board(own_cache):
         process.kill()
         process.wait()
         assert emulators(own_cache), f"killed too late at {moment}"
-        swept = python("from harness.lease import sweep; print(sweep())")
+        swept = python("from edge_harness.device.lease import sweep; print(sweep())")
         assert swept.stdout == "1\n", (moment, swept.stderr)
         assert not emulators(own_cache), moment
         assert not list(own_cache.glob("snapshots/.building-*")), moment
@@ -103,10 +102,10 @@ def test_ctrl_c_while_a_board_is_saved(own_cache):
 FULL = """
 import json, os, sys, threading, time
 from pathlib import Path
-from harness.device import open_device
-from harness.errors import CacheError
-from harness.lease import sweep
-from harness.profile import default_registry
+from edge_harness.device.device import open_device
+from edge_harness.errors import CacheError
+from edge_harness.device.lease import sweep
+from edge_harness.profiles import default_registry
 
 cache, moment, sign = Path(os.environ["EDGE_HARNESS_CACHE"]), sys.argv[1], sys.argv[2]
 filler = cache / "filler"

@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from edge_harness.clock.counting.count import Rig
+from edge_harness.clock.counting.source import subject_of
+from edge_harness.device.device import open_device
+from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.profiles import default_registry
 
 from fixtures.architectures import build
-from harness.clock.rig import Rig
-from harness.clock.sessions import subject_of
-from harness.device import open_device
-from harness.errors import MissingCapability, MissingTool, OptionError
-from harness.profile import default_registry
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_engine_of_the_session_does_not_matter(board, models, open_on):
 
 def test_the_same_on_a_board_that_was_booted_anew(models):
     """Another machine has another saved board: nothing of the figure may come from its boot."""
-    from harness.cache import cache_dir
+    from edge_harness.cache import cache_dir
 
     found = []
     with open_device(default_registry().get("rpi3b"), engine="user") as device:
@@ -124,7 +124,7 @@ def test_without_a_plugin_instructions_alone_give_a_rougher_answer(board, models
 
     with board.load(models / "digits_int8.tflite", kernels="builtin", threads=2) as session:
         whole = session.latency(refresh=True)
-        monkeypatch.setattr("harness.clock.rig.ensure_plugin", refuse)
+        monkeypatch.setattr("edge_harness.clock.counting.count.ensure_plugin", refuse)
         rougher = session.latency(refresh=True)
         monkeypatch.undo()
         assert session.latency().latency_ms == whole.latency_ms  # it did not take its place
@@ -162,7 +162,7 @@ def test_a_32_bit_board_has_a_latency_too(open_on, models):
 
 
 def test_the_command_speaks_json_and_keeps_budgets(models):
-    argv = [sys.executable, "-m", "harness.cli", "latency", str(models / "digits_int8.tflite")]
+    argv = [sys.executable, "-m", "edge_harness.cli", "latency", str(models / "digits_int8.tflite")]
     argv += ["--device", "rpi4", "--kernels", "builtin", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
@@ -194,7 +194,7 @@ def test_ones_own_measurements_become_a_profile_that_the_clock_uses(models, tmp_
         "keyword_int8.tflite,rpi4,1,0.03,builtin\n"
         "gone.tflite,rpi4,1,0.03,builtin\n"
     )
-    command = [sys.executable, "-m", "harness.cli"]
+    command = [sys.executable, "-m", "edge_harness.cli"]
     done = subprocess.run(
         [*command, "calibrate", "board.csv", "--device", "rpi4", "--write", "mine/rpi4.toml"],
         cwd=tmp_path,

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from harness.errors import (
+from edge_harness.errors import (
     DeviceTimeout,
     IllegalInstruction,
     InputError,
@@ -141,8 +140,8 @@ def test_devices_of_a_killed_test_run_are_gone_after_the_next_start(open_on, eng
     open_on("rpi4", engine).close()
     script = textwrap.dedent(
         f"""
-        from harness.device import open_device
-        from harness.profile import default_registry
+        from edge_harness.device.device import open_device
+        from edge_harness.profiles import default_registry
         device = open_device(default_registry().get("rpi4"), engine={engine!r})
         print(device._running._lease.state_dir, flush=True)
         input()
@@ -155,7 +154,7 @@ def test_devices_of_a_killed_test_run_are_gone_after_the_next_start(open_on, eng
     assert Path(state_dir).is_dir()
     process.kill()
     process.communicate()
-    from harness.device import sweep
+    from edge_harness.device.device import sweep
 
     assert sweep() == 1
     assert not Path(state_dir).exists()
@@ -167,8 +166,8 @@ def test_two_processes_share_one_running_device(open_on, engine):
         first.run(["sh", "-c", "echo shared > /tmp/mark"]).check()
         script = textwrap.dedent(
             f"""
-            from harness.device import open_device
-            from harness.profile import default_registry
+            from edge_harness.device.device import open_device
+            from edge_harness.profiles import default_registry
             with open_device(
                 default_registry().get("rpi4"), engine={engine!r}, share={share!r}
             ) as second:

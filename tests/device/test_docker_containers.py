@@ -10,12 +10,20 @@ import time
 
 import numpy as np
 import pytest
-
-from harness.choose import choose_engine
-from harness.engines import Limits, docker, docker_client, docker_image
-from harness.engines.docker_machine import LEASE_LABEL
-from harness.errors import EdgeError, OptionError, OutOfMemory, ProcessDied, RuntimeFailed
-from harness.profile import default_registry
+from edge_harness.engines import Limits
+from edge_harness.engines.choose import choose_engine
+from edge_harness.engines.docker import (
+    client as docker_client,
+)
+from edge_harness.engines.docker import (
+    engine as docker,
+)
+from edge_harness.engines.docker import (
+    image as docker_image,
+)
+from edge_harness.engines.docker.machine import LEASE_LABEL
+from edge_harness.errors import EdgeError, OptionError, OutOfMemory, ProcessDied, RuntimeFailed
+from edge_harness.profiles import default_registry
 
 #: Touches ARGV MiB, a tenth at a time, and says how far it came.
 EAT = """
@@ -249,8 +257,8 @@ def test_containers_that_nobody_holds_are_removed_and_others_are_not(rpi4, open_
     script = textwrap.dedent(
         """
         import os
-        from harness.device import open_device
-        from harness.profile import default_registry
+        from edge_harness.device.device import open_device
+        from edge_harness.profiles import default_registry
         device = open_device(default_registry().get("rpi4"), engine="docker")
         print(device._running.machine.container_id, flush=True)
         os.kill(os.getpid(), 9)
@@ -260,7 +268,7 @@ def test_containers_that_nobody_holds_are_removed_and_others_are_not(rpi4, open_
     cache = tmp_path / "cache"
     cache.mkdir()
     for name in ("images", "layers", "tools"):
-        from harness.cache import cache_dir
+        from edge_harness.cache import cache_dir
 
         (cache / name).symlink_to(cache_dir() / name)
     environment = {**os.environ, "EDGE_HARNESS_CACHE": str(cache)}
@@ -293,7 +301,7 @@ def test_a_model_runs_through_the_relay_to_a_daemon_elsewhere(open_on, models, g
 
 def edge(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", "harness.cli", *arguments],
+        [sys.executable, "-m", "edge_harness.cli", *arguments],
         capture_output=True,
         text=True,
         **options,

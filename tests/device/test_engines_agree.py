@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-from harness.device import choose_engine, open_device
-from harness.errors import EdgeError
-from harness.profile import default_registry
+from edge_harness.device.device import choose_engine, open_device
+from edge_harness.errors import EdgeError
+from edge_harness.profiles import default_registry
 
 
 @pytest.fixture(scope="module")

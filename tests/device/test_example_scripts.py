@@ -1,9 +1,8 @@
 """The scripts in examples/, on an emulated Raspberry Pi 4."""
 
 import pytest
-
-from harness.engines.user import UserEngine
-from harness.profile import default_registry
+from edge_harness.engines.user import UserEngine
+from edge_harness.profiles import default_registry
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install -e .[onnx]")
 

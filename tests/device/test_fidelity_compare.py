@@ -6,12 +6,11 @@ import platform
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-from harness import fidelity
-from harness.cli import main
-from harness.device import open_device
-from harness.errors import MissingTool, OptionError
-from harness.profile import default_registry
+from edge_harness import fidelity
+from edge_harness.cli import main
+from edge_harness.device.device import open_device
+from edge_harness.errors import MissingTool, OptionError
+from edge_harness.profiles import default_registry
 
 pytest.importorskip("onnx")
 from fixtures import small_onnx

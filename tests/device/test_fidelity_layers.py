@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from harness import fidelity
-from harness.errors import InputError, OptionError
+from edge_harness import fidelity
+from edge_harness.errors import InputError, OptionError
 
 pytest.importorskip("onnx")
 from fixtures import small_onnx

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from harness import properties
-from harness.errors import Segfault
+from edge_harness import properties
+from edge_harness.errors import Segfault
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e .[onnx]")
 
@@ -140,7 +139,7 @@ def test_a_rare_wrong_input_is_found_by_the_targeted_search_and_shrunk(board, tm
 
 
 def test_a_leaking_memory_is_seen(board, models, monkeypatch):
-    from harness.session import MemoryUse
+    from edge_harness.device.session import MemoryUse
 
     with board.load(models / "digits_int8.tflite") as session:
         properties.memory_flat(session, calls=200)

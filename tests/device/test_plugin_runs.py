@@ -9,17 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
-
-from harness.cache import cache_dir
-from harness.choose import choose_engine
-from harness.errors import EdgeError
-from harness.lease import sweep
-from harness.profile import default_registry
+from edge_harness.cache import cache_dir
+from edge_harness.device.lease import sweep
+from edge_harness.engines.choose import choose_engine
+from edge_harness.errors import EdgeError
+from edge_harness.profiles import default_registry
 
 CACHE = cache_dir()
 REPOSITORY = Path(__file__).parent.parent.parent
 MODEL = REPOSITORY / "fixtures" / "models" / "digits_int8.tflite"
-PLUGIN = ["-p", "harness.plugin", "-p", "no:edge-harness", "-p", "no:hypothesispytest"]
+PLUGIN = ["-p", "edge_harness.plugin", "-p", "no:edge-harness", "-p", "no:hypothesispytest"]
 
 
 @pytest.fixture(autouse=True)
@@ -170,13 +169,13 @@ def test_a_crash_is_a_failed_test_with_its_cause_and_the_next_test_runs(pytester
     result.stdout.fnmatch_lines(
         [
             "test_a_crash*.py:4: in test_crash",
-            "E*harness.errors.Segfault: rpi4 died of SIGSEGV while running*",
+            "E*edge_harness.errors.Segfault: rpi4 died of SIGSEGV while running*",
             "*= edge devices =*",
             "rpi4 died of SIGSEGV*",
             "next: pytest --device=rpi4 --engine=user *::test_crash?rpi4?*",
         ]
     )
-    result.stdout.no_fnmatch_line("*harness/device.py*")
+    result.stdout.no_fnmatch_line("*harness/edge_harness/device/device.py*")
 
 
 def test_an_unusable_cache_is_one_clear_error_for_each_test_that_needs_it(
@@ -190,4 +189,4 @@ def test_an_unusable_cache_is_one_clear_error_for_each_test_that_needs_it(
     result = run("--device=rpi4")
     result.assert_outcomes(errors=2, passed=1)
     result.stdout.fnmatch_lines(["E*CacheError*", "*next: *"])
-    result.stdout.no_fnmatch_line("*harness/cache.py*")
+    result.stdout.no_fnmatch_line("*harness/edge_harness/cache.py*")

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from harness.errors import OptionError, RuntimeFailed, UnsupportedModel
+from edge_harness.errors import OptionError, RuntimeFailed, UnsupportedModel
 
 pytest.importorskip("onnx")
 import onnx

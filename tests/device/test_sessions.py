@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from harness import fidelity
-from harness.errors import (
+from edge_harness import fidelity
+from edge_harness.errors import (
     DeviceTimeout,
     IllegalInstruction,
     InputError,

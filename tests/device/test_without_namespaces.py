@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-
-from harness.device import open_device
-from harness.engines import user
-from harness.errors import MissingCapability, MissingTool
-from harness.profile import default_registry
+from edge_harness.device.device import open_device
+from edge_harness.engines import user
+from edge_harness.errors import MissingCapability, MissingTool
+from edge_harness.profiles import default_registry
 
 RPI4 = default_registry().get("rpi4")
 

@@ -3,15 +3,14 @@
 
 import importlib.metadata
 
+# Loaded here, they are not loaded again by each pytest inside pytest.
+import edge_harness.commands.compare
+import edge_harness.device.device
+import edge_harness.fidelity  # noqa: F401
 import pytest
 
-# Loaded here, they are not loaded again by each pytest inside pytest.
-import harness.commands.compare
-import harness.device
-import harness.fidelity  # noqa: F401
-
 _INSTALLED = any(
-    entry.value == "harness.plugin"
+    entry.value == "edge_harness.plugin"
     for entry in importlib.metadata.entry_points(group="pytest11", name="edge-harness")
 )
 
@@ -19,9 +18,9 @@ FAKE = """
 import os
 from pathlib import Path
 
-import harness.device
-from harness.errors import BootFailed
-from harness.facts import Finding
+import edge_harness.device.device
+from edge_harness.errors import BootFailed
+from edge_harness.device.results import Finding
 
 RECORD = Path(__file__).parent / "record.txt"
 
@@ -60,16 +59,18 @@ def open_device(profile, *, engine, needs, share, limits, progress, profiles, ru
     return FakeDevice(profile, engine)
 
 
-harness.device.open_device = open_device
+edge_harness.device.device.open_device = open_device
 """
 
 
 @pytest.fixture(autouse=True)
 def _the_real_devices_come_back(monkeypatch):
     """The stand-in is put in place by a conftest of the pytest inside, in this process."""
-    import harness.device
+    import edge_harness.device.device
 
-    monkeypatch.setattr(harness.device, "open_device", harness.device.open_device)
+    monkeypatch.setattr(
+        edge_harness.device.device, "open_device", edge_harness.device.device.open_device
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def edge(pytester):
     strictly = ["--strict-markers", "--strict-config", "-Werror"]
     # Hypothesis' own plugin imports all of Hypothesis at the end of each run: 0.7 s.
     strictly += ["-p", "no:hypothesispytest"]
-    plugin = [] if _INSTALLED else ["-p", "harness.plugin"]
+    plugin = [] if _INSTALLED else ["-p", "edge_harness.plugin"]
 
     def run(*words, subprocess=False):
         start = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess

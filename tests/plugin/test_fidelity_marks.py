@@ -4,7 +4,7 @@ import pytest
 
 SHOW = """
     import pytest
-    from harness.fidelity.tolerances import current
+    from edge_harness.fidelity.tolerances import current
     pytestmark = pytest.mark.edge_fidelity(sqnr_db=30)
     def test_plain(device):
         assert (current().max_steps, current().sqnr_db, current().cosine) == (2, 30, 0.997)

@@ -6,7 +6,7 @@ TEST = """
 import numpy as np
 import pytest
 
-from harness.golden import assert_golden
+from edge_harness.golden import assert_golden
 
 VALUE = 1
 
@@ -126,8 +126,8 @@ def test_outside_a_test_a_path_is_asked_for(pytester, edge):
         import numpy as np
         import pytest
 
-        from harness.errors import OptionError
-        from harness.golden import assert_golden
+        from edge_harness.errors import OptionError
+        from edge_harness.golden import assert_golden
 
         def test_it():
             errors = []

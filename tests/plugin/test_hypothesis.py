@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from harness import properties
-from harness.tensors import Outputs, Tensor
+from edge_harness import properties
+from edge_harness.models.tensors import Outputs, Tensor
 
 RAN = []
 

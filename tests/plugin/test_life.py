@@ -84,7 +84,7 @@ def test_a_broken_device_is_tried_once_and_an_error_of_each_of_its_tests(
     result.stdout.fnmatch_lines(
         [
             "*ERROR at setup of test_1?rpi4?*",
-            "E   harness.errors.BootFailed: rpi4 did not come up",
+            "E   edge_harness.errors.BootFailed: rpi4 did not come up",
             "*next: look at its log",
             "ERROR *test_1?rpi4? - *BootFailed: rpi4*",
         ]

@@ -7,11 +7,11 @@ import textwrap
 import pytest
 
 A_TEST = "def test_x(device): pass"
-HEAVY = ("numpy", "msgspec", "docker", "hypothesis", "rich", "click", "harness.device")
+HEAVY = ("numpy", "msgspec", "docker", "hypothesis", "rich", "click", "edge_harness.device.device")
 
 
 def test_importing_the_plugin_imports_nothing_heavy():
-    script = f"import sys, harness.plugin; print([m for m in {HEAVY} if m in sys.modules])"
+    script = f"import sys, edge_harness.plugin; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
@@ -21,10 +21,12 @@ def test_a_run_without_devices_imports_and_prints_nothing(pytester, edge):
         f"""
         import sys
         def test_x():
-            ours = {{m for m in sys.modules if m.startswith("harness.")}}
+            ours = {{m for m in sys.modules if m.startswith("edge_harness.")}}
             print("loaded", sorted(ours))
             assert ours == {{
-                "harness.plugin", "harness.pytest_support", "harness.pytest_support.options",
+                "edge_harness.plugin",
+                "edge_harness.pytest_support",
+                "edge_harness.pytest_support.options",
             }}
             assert not set({HEAVY}) & set(sys.modules)
         """
@@ -77,7 +79,7 @@ def test_devices_are_selected_by_name_list_alias_and_glob(pytester, listed, word
 
 
 def test_all_selects_every_profile(pytester, listed):
-    from harness.profile import default_registry
+    from edge_harness.profiles import default_registry
 
     pytester.makepyfile(A_TEST)
     assert listed("--device=all") == [f"test_x[{name}]" for name in default_registry().names()]

@@ -12,7 +12,7 @@ def test_trouble_with_the_machinery_is_an_error_and_not_a_failed_test(pytester, 
     pytester.makepyfile(
         """
         import pytest
-        from harness.errors import CacheError, ModelError
+        from edge_harness.errors import CacheError, ModelError
         def helper(): raise CacheError("the cache is full", next_step="make room")
         def test_machinery(device):
             helper()
@@ -28,7 +28,7 @@ def test_trouble_with_the_machinery_is_an_error_and_not_a_failed_test(pytester, 
         [
             "test_trouble*.py:5: in test_machinery",
             "    helper()",
-            "E   harness.errors.CacheError: the cache is full",
+            "E   edge_harness.errors.CacheError: the cache is full",
             "E*next: make room",
             "ERROR *::test_machinery?rpi4? - *CacheError: the cache is full",
             "FAILED *::test_model?rpi4? - *ModelError: m.tflite is cut short",
@@ -39,15 +39,15 @@ def test_trouble_with_the_machinery_is_an_error_and_not_a_failed_test(pytester, 
 def test_our_own_insides_are_not_shown_unless_asked_for(pytester, edge):
     pytester.makepyfile(
         """
-        from harness.profile import default_registry
+        from edge_harness.profiles import default_registry
         def test_x():
             default_registry().get('rpi9')
         """
     )
     result = edge()
     result.stdout.fnmatch_lines(["test_our*.py:3: in test_x", "*get('rpi9')", "E*UnknownDevice*"])
-    result.stdout.no_fnmatch_line("*profile_registry*")
-    edge("--full-trace").stdout.fnmatch_lines(["*profile_registry*"])
+    result.stdout.no_fnmatch_line("*profiles*registry*")
+    edge("--full-trace").stdout.fnmatch_lines(["*profiles*registry*"])
     edge("--tb=line").stdout.fnmatch_lines(["*test_our*.py:3: *UnknownDevice*"])
     edge("--tb=long").stdout.fnmatch_lines([">*default_registry().get(*"])
 
@@ -56,8 +56,8 @@ def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, e
     pytester.makepyfile(
         """
         import numpy as np
-        from harness import fidelity
-        from harness.properties import engine
+        from edge_harness import fidelity
+        from edge_harness.properties import hunt
 
         def test_x():
             fidelity.assert_finite({"y": np.array([np.nan])})
@@ -66,7 +66,7 @@ def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, e
             assert 1 + 1 == 3, "mine"
 
         def test_bug_of_ours():
-            engine._report(None, None, None, engine.Hunt(asked=1), "finite", False, None)
+            hunt._report(None, None, None, hunt.Hunt(asked=1), "finite", False, None)
         """
     )
     result = edge()
@@ -94,7 +94,7 @@ def test_a_missing_capability_is_a_skip_and_counted_at_the_end(pytester, fake_de
     pytester.makepyfile(
         """
         import pytest
-        from harness.errors import MissingCapability
+        from edge_harness.errors import MissingCapability
         @pytest.mark.edge(needs={"isa"})
         def test_1(device): pass
         @pytest.mark.edge(needs="isa")
@@ -120,7 +120,7 @@ def test_a_missing_capability_is_an_error_where_strict(pytester, fake_devices):
     pytester.makepyfile(
         """
         import pytest
-        from harness.errors import MissingCapability
+        from edge_harness.errors import MissingCapability
         @pytest.mark.edge(needs={"isa"})
         def test_1(device): pass
         def test_2(device): raise MissingCapability("the host engine cannot cut power")
@@ -131,7 +131,7 @@ def test_a_missing_capability_is_an_error_where_strict(pytester, fake_devices):
 
 CRASH = """
     import pytest
-    from harness.errors import IllegalInstruction
+    from edge_harness.errors import IllegalInstruction
     def test_crash(device):
         for number in (1, 2):  # as Hypothesis does on its way to the smallest input
             device.crash(f"rpi4 died of SIGILL {number}")
@@ -170,7 +170,7 @@ def test_crashes_are_summed_up_with_the_command_that_repeats_them(pytester, fake
 def test_a_warning_of_a_device_is_shown_once_with_its_command(pytester, fake_devices):
     pytester.makepyfile(
         """
-        from harness.facts import Finding
+        from edge_harness.device.results import Finding
         def test_1(device):
             device.findings.append(Finding(
                 kind="warning", device="rpi4", text="not checked", command="edge-harness setup"
@@ -217,7 +217,7 @@ def test_a_failure_shows_what_the_device_logged_during_that_test(pytester, fake_
 def test_junit_carries_what_ran_each_test(pytester, fake_devices, how):
     pytester.makepyfile(
         """
-        from harness.errors import CacheError
+        from edge_harness.errors import CacheError
         def test_x(device): pass
         def test_y(device): raise CacheError("full")
         def test_plain(): pass

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from edge_harness.models.tflite import verify
 
 from fixtures.architectures import PRECISIONS, build
 from fixtures.architectures.facts import facts
 from fixtures.architectures.graph import Graph
 from fixtures.architectures.lower import lower
-from harness.tflite_file import verify
 
 ROOT = Path(__file__).parents[2]
 

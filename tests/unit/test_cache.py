@@ -1,9 +1,8 @@
 import errno
 
 import pytest
-
-from harness import cache
-from harness.errors import CacheError
+from edge_harness import cache
+from edge_harness.errors import CacheError
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,7 @@
 import pytest
-
-from harness import choose
-from harness.engines import Availability
-from harness.errors import MissingCapability, MissingTool, OptionError
-from harness.profile import default_registry
+from edge_harness.engines import Availability, choose
+from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.profiles import default_registry
 
 RPI4 = default_registry().get("rpi4")
 

@@ -4,9 +4,8 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-
-from harness.cli import exit_status, main
-from harness.errors import (
+from edge_harness.cli import exit_status, main
+from edge_harness.errors import (
     BootFailed,
     IllegalInstruction,
     MissingTool,
@@ -46,7 +45,7 @@ def test_all_commands_are_there(edge):
 
 def test_help_imports_nothing_heavy():
     script = (
-        "import sys; from harness.cli import main\n"
+        "import sys; from edge_harness.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'docker', 'numpy', 'rich', 'msgspec', 'hypothesis', 'requests', 'pytest'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
@@ -144,7 +143,7 @@ def test_profiles_of_ones_own_are_found_here_and_in_named_folders(edge, tmp_path
 
 
 def test_a_bug_of_ours_is_one_message_too(edge, monkeypatch):
-    monkeypatch.setattr("harness.image.list_images", lambda: 1 // 0)
+    monkeypatch.setattr("edge_harness.image.list_images", lambda: 1 // 0)
     result = edge("image", "ls")
     assert result.exit_code == 3
     assert "a bug of ours: ZeroDivisionError" in result.stderr

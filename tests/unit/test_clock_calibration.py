@@ -5,16 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-from harness.cli import main
-from harness.clock.calibration import own_code, write_profile
-from harness.clock.inputs import default_inputs, given_inputs, input_names
-from harness.clock.measurements import read_csv
-from harness.clock.trust import trust_for
-from harness.errors import InputError, UserError
-from harness.models import read_model
-from harness.profile import default_registry
-from harness.profile_clock import Clock
+from edge_harness.cli import main
+from edge_harness.clock.calibrate.measurements import read_csv
+from edge_harness.clock.calibrate.run import own_code, write_profile
+from edge_harness.clock.counting.inputs import default_inputs, given_inputs, input_names
+from edge_harness.clock.trust import trust_for
+from edge_harness.errors import InputError, UserError
+from edge_harness.models.file import read_model
+from edge_harness.profiles import default_registry
+from edge_harness.profiles.clock import Clock
 
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 CLOCK = Clock(

@@ -6,18 +6,24 @@ import math
 import msgspec
 import numpy as np
 import pytest
-
-from harness.clock.answer import bounds
-from harness.clock.calibrate import Errors, calibrated, fitted, left_out, linear, minor_families
-from harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
-from harness.clock.features import Step
-from harness.clock.fit import NAMES, Arrays, Row, errors, fit, half_width
-from harness.clock.model import Cost, cost, step_cost
-from harness.clock.rough import fit_rough, rough_ms
-from harness.clock.trust import general, thread_equivalent, trust_for
-from harness.errors import OptionError
-from harness.profile import default_registry
-from harness.profile_clock import Parameters
+from edge_harness.clock.calibrate.fit import NAMES, Arrays, Row, errors, fit, half_width
+from edge_harness.clock.calibrate.held_out import (
+    Errors,
+    calibrated,
+    fitted,
+    left_out,
+    linear,
+    minor_families,
+)
+from edge_harness.clock.counting.icount import fit_rough, rough_ms
+from edge_harness.clock.counting.predict import bounds
+from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
+from edge_harness.clock.features import Step
+from edge_harness.clock.model import Cost, cost, step_cost
+from edge_harness.clock.trust import general, thread_equivalent, trust_for
+from edge_harness.errors import OptionError
+from edge_harness.profiles import default_registry
+from edge_harness.profiles.clock import Parameters
 
 PLAIN = Parameters(
     compute=1.0,

@@ -4,14 +4,13 @@ import struct
 from importlib import resources
 
 import pytest
-
-from harness.clock.instructions import CLASSES, decode, decode_a64
-from harness.clock.pipeline import block_cycles, core_named
-from harness.errors import MissingCapability
+from edge_harness.clock.instructions import CLASSES, decode, decode_a64
+from edge_harness.clock.pipeline import block_cycles, core_named
+from edge_harness.errors import MissingCapability
 
 CORES = sorted(
     path.name.removesuffix(".toml")
-    for path in (resources.files("harness.clock") / "cores").iterdir()
+    for path in (resources.files("edge_harness.clock") / "cores").iterdir()
     if path.name.endswith(".toml")
 )
 

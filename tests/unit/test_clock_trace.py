@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import pytest
-
-from harness.clock.build import check_plugins, compile_argv, ensure_plugin, interface_of
-from harness.clock.features import steps_of
-from harness.clock.operators import Operator, operators_of
-from harness.clock.pipeline import core_named
-from harness.clock.rig import cut_block, plugin_argument
-from harness.clock.trace import read_trace
-from harness.errors import InternalError, MissingTool
-from harness.profile import default_registry
+from edge_harness.clock.counting.count import cut_block, plugin_argument
+from edge_harness.clock.counting.plugin_build import (
+    check_plugins,
+    compile_argv,
+    ensure_plugin,
+    interface_of,
+)
+from edge_harness.clock.features import steps_of
+from edge_harness.clock.operators import Operator, operators_of
+from edge_harness.clock.pipeline import core_named
+from edge_harness.clock.trace import read_trace
+from edge_harness.errors import InternalError, MissingTool
+from edge_harness.profiles import default_registry
 
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 MAPS = [
@@ -117,7 +121,9 @@ def test_a_platform_wheels_plugin_is_taken_as_it_is(tmp_path, monkeypatch):
     prebuilt = tmp_path / "plugin" / "prebuilt" / "edge_clock-3.so"
     prebuilt.parent.mkdir(parents=True)
     prebuilt.write_bytes(b"compiled elsewhere")
-    monkeypatch.setattr("harness.clock.build.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr(
+        "edge_harness.clock.counting.plugin_build.resources.files", lambda _: tmp_path
+    )
     assert ensure_plugin("1:10.0.13+ds") == prebuilt
 
 

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-from harness.cli import main
-from harness.commands.compare import arrange_samples, drawn, parse_tolerances, read_npz
-from harness.errors import InputError, OptionError
-from harness.tensors import Tensor
+from edge_harness.cli import main
+from edge_harness.commands.compare import arrange_samples, drawn, parse_tolerances, read_npz
+from edge_harness.errors import InputError, OptionError
+from edge_harness.models.tensors import Tensor
 
 
 def tensor(name="x", dtype="float32", shape=(1, 3), **fields):

@@ -1,12 +1,11 @@
 import struct
 
 import pytest
+from edge_harness.diagnose import explain_death
+from edge_harness.diagnose.core import BadCore, fault_in
+from edge_harness.profiles import default_registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from harness.diagnose import explain_death
-from harness.diagnose.core import BadCore, fault_in
-from harness.profile import default_registry
 
 PROFILES = default_registry().all()
 RPI4 = default_registry().get("rpi4")

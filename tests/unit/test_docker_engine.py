@@ -13,14 +13,22 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-
-from harness.engines import Limits, StartSpec, docker, docker_client, docker_machine
-from harness.engines.docker_limits import Applied
-from harness.engines.launch import agent_argv, agent_env, process_start_time
-from harness.errors import InfrastructureError, MissingTool, OptionError
-from harness.image import Image
-from harness.profile import default_registry
-from harness.system import binfmt
+from edge_harness.engines import Limits, StartSpec
+from edge_harness.engines.docker import (
+    client as docker_client,
+)
+from edge_harness.engines.docker import (
+    engine as docker,
+)
+from edge_harness.engines.docker import (
+    machine as docker_machine,
+)
+from edge_harness.engines.docker.limits import Applied
+from edge_harness.engines.launch import agent_argv, agent_env, process_start_time
+from edge_harness.errors import InfrastructureError, MissingTool, OptionError
+from edge_harness.image import Image
+from edge_harness.profiles import default_registry
+from edge_harness.system import binfmt
 
 INFO = {
     "ServerVersion": "20.10.24",

@@ -5,9 +5,8 @@ import os
 import tarfile
 
 import pytest
-
-from harness.engines import docker_image
-from harness.image import Image
+from edge_harness.engines.docker import image as docker_image
+from edge_harness.image import Image
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 from pathlib import Path
 
 import pytest
-
-from harness.engines import Limits
-from harness.engines.docker_client import Daemon
-from harness.engines.docker_limits import ControlGroup, memory_notes, wanted
-from harness.errors import OptionError
-from harness.profile import default_registry
+from edge_harness.engines import Limits
+from edge_harness.engines.docker.client import Daemon
+from edge_harness.engines.docker.limits import ControlGroup, memory_notes, wanted
+from edge_harness.errors import OptionError
+from edge_harness.profiles import default_registry
 
 MIB = 1 << 20
 

@@ -1,12 +1,11 @@
 import io
 
 import pytest
+from edge_harness.engines import user
+from edge_harness.profiles import default_registry
+from edge_harness.system import binfmt, doctor
+from edge_harness.system.doctor_table import print_checks
 from rich.console import Console
-
-from harness.engines import user
-from harness.profile import default_registry
-from harness.system import binfmt, doctor
-from harness.system.doctor_table import print_checks
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@ import pickle
 import re
 
 import pytest
-
-from harness import errors
+from edge_harness import errors
 
 
 def every_error():

@@ -3,11 +3,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from harness import fidelity
-from harness.errors import InputError
-from harness.fidelity.compare import output_report
-from harness.tensors import Tensor
+from edge_harness import fidelity
+from edge_harness.errors import InputError
+from edge_harness.fidelity.compare import output_report
+from edge_harness.models.tensors import Tensor
 
 
 def tensor(**changes):

@@ -4,12 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from harness.errors import InputError
-from harness.fidelity import DEFAULTS
-from harness.fidelity.causes import Evidence, cause, file_differences, gain_of, over
-from harness.fidelity.graphs import Node, Parameter
-from harness.fidelity.layer_names import pairs
+from edge_harness.errors import InputError
+from edge_harness.fidelity import DEFAULTS
+from edge_harness.fidelity.causes import Evidence, cause, file_differences, gain_of, over
+from edge_harness.fidelity.graphs import Node, Parameter
+from edge_harness.fidelity.layer_names import pairs
 
 RANDOM = np.random.default_rng(7)
 SHAPE = (1, 6, 6, 8)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
+from edge_harness.errors import InputError, RuntimeFailed, UnsupportedModel  # noqa: E402
+from edge_harness.fidelity import Evaluator  # noqa: E402
+from edge_harness.models.file import ModelFile  # noqa: E402
+
 from fixtures import small_onnx  # noqa: E402
-from harness.errors import InputError, RuntimeFailed, UnsupportedModel  # noqa: E402
-from harness.fidelity import Evaluator  # noqa: E402
-from harness.models import ModelFile  # noqa: E402
 
 helper, kind = onnx.helper, onnx.TensorProto
 

@@ -2,12 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from edge_harness import fidelity
+from edge_harness.errors import InputError
+from edge_harness.fidelity import metrics
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness import fidelity
-from harness.errors import InputError
-from harness.fidelity import metrics
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

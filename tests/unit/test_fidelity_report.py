@@ -6,13 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from harness import fidelity
-from harness.errors import InputError, OptionError
-from harness.fidelity.compare import build
-from harness.fidelity.inputs import arranged, converted, laid_out
-from harness.models import ModelFile
-from harness.tensors import Outputs, Tensor
+from edge_harness import fidelity
+from edge_harness.errors import InputError, OptionError
+from edge_harness.fidelity.compare import build
+from edge_harness.fidelity.inputs import arranged, converted, laid_out
+from edge_harness.models.file import ModelFile
+from edge_harness.models.tensors import Outputs, Tensor
 
 QUANTIZED = {"dtype": np.dtype("int8"), "scales": (1 / 256,), "zero_points": (-128,)}
 REAL = {"dtype": np.dtype("float32")}

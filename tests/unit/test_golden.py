@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-
-from harness import golden
-from harness.errors import OptionError
-from harness.golden import store
+from edge_harness import golden
+from edge_harness.errors import OptionError
+from edge_harness.golden import store
 
 SMALL = {
     "int8": np.int8([[-128, 0, 127]]),

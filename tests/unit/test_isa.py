@@ -2,8 +2,7 @@ from pathlib import Path
 
 import capstone
 import pytest
-
-from harness.isa import FEATURES, a64_feature, is_udf
+from edge_harness.diagnose.isa import FEATURES, a64_feature, is_udf
 
 DATA = Path(__file__).parent / "data"
 DISASSEMBLER = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)

@@ -5,9 +5,8 @@ import sys
 import time
 
 import pytest
-
-from harness import lease as leases
-from harness.engines.launch import process_start_time
+from edge_harness.device import lease as leases
+from edge_harness.engines.launch import process_start_time
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,13 @@
 import shutil
 
 import pytest
+from edge_harness.errors import ModelError, OptionError
+from edge_harness.models.file import pinned, read_model, runtime_requirement
+from edge_harness.models.tflite import Damaged, verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fixtures
-from harness.errors import ModelError, OptionError
-from harness.models import pinned, read_model, runtime_requirement
-from harness.tflite_file import Damaged, verify
 
 MODEL = fixtures.model("digits_int8")
 

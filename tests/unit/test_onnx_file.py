@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-
-from harness import onnx_file
-from harness.errors import MissingTool, ModelError
+from edge_harness.errors import MissingTool, ModelError
+from edge_harness.models import onnx as onnx_file
 
 onnx = pytest.importorskip("onnx")
 from fixtures import small_onnx  # noqa: E402

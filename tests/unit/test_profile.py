@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from edge_harness.commands.devices_table import as_dict, print_one, print_table
+from edge_harness.errors import OptionError, UnknownDevice
+from edge_harness.profiles import IGNORED_FEATURES, default_registry, hwcap_verdict
 from rich.console import Console
-
-from harness.errors import OptionError, UnknownDevice
-from harness.profile import IGNORED_FEATURES, default_registry, hwcap_verdict
-from harness.profiles_table import as_dict, print_one, print_table
 
 RPI4_IN_QEMU = ["fp", "asimd", "aes", "pmull", "sha1", "sha2", "crc32", "cpuid"]
 RPI5_EXTRA = ["atomics", "fphp", "asimdhp", "asimdrdm", "lrcpc", "dcpop", "asimddp"]

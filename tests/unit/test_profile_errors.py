@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from harness.errors import OptionError, ProfileError, UnknownDevice
-from harness.profile import ProfileRegistry, builtin_dir, default_registry
+from edge_harness.errors import OptionError, ProfileError, UnknownDevice
+from edge_harness.profiles import ProfileRegistry, builtin_dir, default_registry
 
 GOOD = """\
 title = "A board"

@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.cache import cache_dir
-from harness.errors import UnsupportedModel
-from harness.image import recipe
-from harness.image.tools import installed_tools
-from harness.profile import Profile, builtin_dir, default_registry, hwcap_verdict
+from edge_harness.cache import cache_dir
+from edge_harness.errors import UnsupportedModel
+from edge_harness.image import recipe
+from edge_harness.image.tools import installed_tools
+from edge_harness.profiles import Profile, builtin_dir, default_registry, hwcap_verdict
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -283,17 +282,16 @@ def test_the_wheel_carries_the_profiles_where_they_are_looked_for(tmp_path: Path
         pytest.skip("runs from an installed wheel")
     wheel = tomllib.loads(pyproject.read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     target = wheel["force-include"]["device_profiles"]
-    assert target == "harness/_device_profiles"
+    assert target == "edge_harness/_device_profiles"
     # The tree that the wheel installs, and a fresh interpreter that sees only that.
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(root / "harness", tmp_path / "harness", ignore=ignore)
+    shutil.copytree(root / "harness" / "edge_harness", tmp_path / "edge_harness", ignore=ignore)
     shutil.copytree(root / "device_profiles", tmp_path / target, ignore=ignore)
+    code = (
+        "import edge_harness.profiles as p; print(p.builtin_dir(), *p.default_registry().names())"
+    )
     result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from harness.profile import *; print(builtin_dir(), *default_registry().names())",
-        ],
+        [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""},
         capture_output=True,

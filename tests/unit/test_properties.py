@@ -4,12 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from edge_harness import properties
+from edge_harness.errors import BootFailed, MissingCapability, OptionError, Segfault
+from edge_harness.models.tensors import Outputs, Tensor
 from hypothesis import settings
 from hypothesis.database import InMemoryExampleDatabase
-
-from harness import properties
-from harness.errors import BootFailed, MissingCapability, OptionError, Segfault
-from harness.tensors import Outputs, Tensor
 
 
 def tensor(dtype, signature, name, **quantization):

@@ -2,14 +2,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from edge_harness import strategies as edge
+from edge_harness.errors import InputError, OptionError
+from edge_harness.models.tensors import Tensor, arrange
+from edge_harness.strategies.space import CODES, Space
+from edge_harness.strategies.values import PATTERNS, paint, pattern_names, span_of
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
-
-from harness import strategies as edge
-from harness.errors import InputError, OptionError
-from harness.strategies.space import CODES, Space
-from harness.strategies.values import PATTERNS, paint, pattern_names, span_of
-from harness.tensors import Tensor, arrange
 
 DTYPES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint32", "uint64", "float16"]
 DTYPES += ["float32", "float64", "complex64", "complex128"]

@@ -1,8 +1,7 @@
 from pathlib import Path
 
 import pytest
-
-from harness.system import binfmt
+from edge_harness.system import binfmt
 
 # As Debian's qemu-user-static registers it on a running system.
 DEBIAN = """\

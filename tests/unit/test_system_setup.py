@@ -4,11 +4,10 @@ import subprocess
 import sys
 
 import pytest
-
-from harness.engines.launch import process_start_time
-from harness.errors import BootFailed, InfrastructureError, MissingTool
-from harness.image import tools
-from harness.system import binfmt, dockerd, runner, setup
+from edge_harness.engines.launch import process_start_time
+from edge_harness.errors import BootFailed, InfrastructureError, MissingTool
+from edge_harness.image import tools
+from edge_harness.system import binfmt, dockerd, runner, setup
 
 
 @pytest.fixture(autouse=True)

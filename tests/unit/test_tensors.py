@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from edge_harness.errors import InputError
+from edge_harness.models.tensors import Outputs, Tensor, arrange, checked
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness.errors import InputError
-from harness.tensors import Outputs, Tensor, arrange, checked
 
 
 def tensor(**changes):

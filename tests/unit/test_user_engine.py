@@ -1,11 +1,10 @@
 from pathlib import Path
 
 import pytest
-
-from harness.engines import Limits, StartSpec, launch, user
-from harness.errors import MissingCapability
-from harness.image import Image
-from harness.profile import default_registry
+from edge_harness.engines import Limits, StartSpec, launch, user
+from edge_harness.errors import MissingCapability
+from edge_harness.image import Image
+from edge_harness.profiles import default_registry
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def test_the_agent_is_started_isolated_with_the_boards_cores(spec):
         "-I",
         "-S",
         "-B",
-        "/opt/edge/agent/harness/agent/main.py",
+        "/opt/edge/agent/edge_harness/agent/main.py",
         "--run-dir",
         "/run/edge",
         "--linger-s",

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-
-from harness.agent.inside import socket_name
-from harness.diagnose.pages import page_size_hint
-from harness.engines import engine_named
-from harness.engines.vm_argv import (
+from edge_harness.agent.inside import socket_name
+from edge_harness.diagnose.pages import page_size_hint
+from edge_harness.egress.packets import Egress, egress_in
+from edge_harness.engines import engine_named
+from edge_harness.engines.vm.argv import (
     Board,
     Disk,
     acceleration,
@@ -22,12 +22,11 @@ from harness.engines.vm_argv import (
     board_memory_mib,
     has_core,
 )
-from harness.engines.vm_machine import VmMachine
-from harness.errors import MissingCapability
-from harness.image.initrd import Archive
-from harness.image.kernel import flavour
-from harness.network import Egress, egress_in
-from harness.profile import default_registry
+from edge_harness.engines.vm.machine import VmMachine
+from edge_harness.errors import MissingCapability
+from edge_harness.image.initrd import Archive
+from edge_harness.image.kernel import flavour
+from edge_harness.profiles import default_registry
 
 PROFILES = default_registry()
 A72 = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n"

@@ -3,10 +3,9 @@ import socket
 import struct
 
 import pytest
+from edge_harness import wire
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness import wire
 
 
 @pytest.fixture

@@ -1,5 +1,0 @@
-"""Why a process on a device crashed: instruction, library, missing feature, which board has it."""
-
-from harness.diagnose.explain import Diagnosis, explain_death
-
-__all__ = ["Diagnosis", "explain_death"]

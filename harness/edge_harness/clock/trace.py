@@ -1,0 +1,145 @@
+"""What the plugin counted between two markers, read from its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_harness.errors import InternalError
+
+LEVELS = 3
+#: What carries the measurement out, not part of it: the interpreter that calls the runtime, the
+#: foreign function interface that executes the markers, and NumPy around them.
+_OURS = re.compile(r"/(python3[\d.]*$|_ctypes\.|libffi\.|numpy/|numpy\.libs/)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misses:
+    """Accesses that a level of the cache model did not have, of one block or many."""
+
+    total: tuple[int, ...]
+    """Missing lines for each level, L1 first."""
+    streamed: tuple[int, ...]
+    """Those of them that continue an ascending or descending run of lines."""
+    written_back: int
+    """Changed lines that had to go back to DRAM."""
+    fresh: int
+    """Different lines that were touched, each counted once in its segment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A translated block of instructions that ran."""
+
+    vaddr: int
+    library: str
+    """File it was mapped from, its last path component."""
+    offset: int
+    """Where in that file: equal in every run, however addresses are randomised."""
+    insns: int
+    code: bytes
+    runs: int
+    first_seen: int
+    """Order of its first run among blocks that end in an indirect call; 0 for the others."""
+    loads: int
+    stores: int
+    bytes_accessed: int
+    misses: Misses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What ran between two cuts: usually one operator."""
+
+    runs: dict[int, int]
+    """How often each block ran, by the block's number."""
+    misses: dict[int, Misses]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One inference."""
+
+    blocks: dict[int, Block]
+    segments: tuple[Segment, ...]
+    """Empty where no cut was asked for."""
+
+    @property
+    def instructions(self) -> int:
+        return sum(block.runs * block.insns for block in self.blocks.values())
+
+    def calls(self) -> list[Block]:
+        """Blocks that end in an indirect call, in the order they first ran."""
+        return sorted((b for b in self.blocks.values() if b.first_seen), key=lambda b: b.first_seen)
+
+
+def read_trace(source: Path | str, maps: Sequence[Sequence[object]]) -> Trace:
+    """Read one measurement.
+
+    Args:
+        source: the plugin's file, or what it holds.
+        maps: ``[start, end, file offset, path]`` of what the worker has mapped executable.
+
+    Raises:
+        InternalError: the file is not one of the plugin's, or not whole.
+    """
+    lines = (source if isinstance(source, str) else source.read_text()).splitlines()
+    if not lines or not lines[0].startswith("edge-clock 3 ") or lines[-1] != "end":
+        raise InternalError("what the clock counted is damaged", next_step="run it again")
+    if lines[0].split()[3] != "0":
+        raise InternalError("more code ran than the clock's plugin has room for", next_step="")
+    places = [(int(str(m[0])), int(str(m[1])), int(str(m[2])), str(m[3])) for m in maps]
+    blocks: dict[int, Block] = {}
+    segments: list[tuple[dict[int, int], dict[int, Misses]]] = []
+    for line in lines[1:-1]:
+        kind, *fields = line.split()
+        if kind == "b":
+            block = _block(fields, places)
+            if block is not None:
+                blocks[int(fields[0])] = block
+        elif kind == "segment":
+            segments.append(({}, {}))
+        elif int(fields[0]) in blocks:
+            number, runs = int(fields[0]), int(fields[1])
+            segments[-1][0][number] = runs
+            segments[-1][1][number] = _misses(fields[2:])
+    return Trace(
+        blocks=blocks,
+        segments=tuple(Segment(runs=runs, misses=misses) for runs, misses in segments if runs),
+    )
+
+
+def _misses(fields: Iterable[str]) -> Misses:
+    numbers = [int(text) for text in fields]
+    levels = numbers[: 2 * LEVELS]
+    return Misses(
+        total=tuple(levels[0::2]),
+        streamed=tuple(levels[1::2]),
+        written_back=numbers[-2],
+        fresh=numbers[-1],
+    )
+
+
+def _block(fields: list[str], places: list[tuple[int, int, int, str]]) -> Block | None:
+    vaddr = int(fields[1], 16)
+    for start, end, file_offset, path in places:
+        if start <= vaddr < end:
+            if _OURS.search(path):
+                return None
+            split = 10 + 2 * LEVELS
+            return Block(
+                vaddr=vaddr,
+                library=path.rpartition("/")[2],
+                offset=vaddr - start + file_offset,
+                insns=int(fields[2]),
+                runs=int(fields[3]),
+                first_seen=int(fields[4]),
+                loads=int(fields[5]),
+                stores=int(fields[6]),
+                bytes_accessed=int(fields[7]),
+                misses=_misses(fields[8:split]),
+                code=bytes.fromhex(fields[split]),
+            )
+    return None

@@ -1,0 +1,230 @@
+"""The machine behind a device: shared by lease, started, reached, revived, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from edge_harness import wire
+from edge_harness.device.lease import Lease
+from edge_harness.engines import Boot, Engine, Machine, StartSpec
+from edge_harness.engines.launch import boot_failed, tail
+from edge_harness.errors import DeviceTimeout, EdgeError, InputError
+
+
+class Gone(Exception):
+    """The machine hung up; who asked finds out why it died."""
+
+
+class Running:
+    """One process's hold on a running machine.
+
+    Raises (from the constructor): BootFailed, MissingTool, CacheError.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        lease: Lease,
+        spec: StartSpec,
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        self.generation = 0
+        """Counts how often the machine was reached anew; what was warm before is cold after."""
+        self._engine = engine
+        self._lease = lease
+        self._spec = spec
+        self._progress = progress
+        self._control: wire.Stream | None = None
+        self._lock = threading.RLock()
+        self._last_log = ""
+        self._oom_kills = 0
+        self.machine = self._enter()
+        self._release = weakref.finalize(self, _release, lease, os.getpid())
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        return self._spec.profile.name
+
+    @property
+    def open(self) -> bool:
+        return self._release.alive
+
+    def log(self) -> str:
+        """All that the device wrote, also after its end."""
+        return self.machine.log() if self.open else self._last_log
+
+    def log_tail(self) -> str:
+        text = tail(self.log())
+        if not text:
+            return f"(the log of {self.name} is empty)"
+        return f"--- log of {self.name} ---\n{text}\n---"
+
+    def connect(self, name: str, *, timeout_s: float) -> wire.Stream:
+        """A new stream to the agent's socket ``name``."""
+        sock = self.machine.connect(name, timeout_s=timeout_s)
+        sock.settimeout(timeout_s)
+        return wire.Stream(sock)
+
+    def ask(self, header: wire.Header, *, timeout_s: float = 60.0) -> wire.Header:
+        """The supervisor's answer to ``header``.
+
+        Raises:
+            DeviceTimeout: it took longer than ``timeout_s``.
+            Gone: the machine hung up.
+        """
+        with self._lock:
+            assert self._control is not None
+            self._control.sock.settimeout(timeout_s)
+            try:
+                self._control.send(header)
+                return self._control.receive()[0]
+            except TimeoutError:
+                raise DeviceTimeout(
+                    f"{self.name} did not answer {header['op']!r} within {timeout_s:g} s\n"
+                    + self.log_tail(),
+                    next_step="look at the load of this machine, then run again",
+                ) from None
+            except (wire.WireError, OSError) as error:
+                raise Gone from error
+
+    def revive(self) -> None:
+        """Start the machine again where it died since (an OOM kill, an earlier crash)."""
+        if not self.open:
+            raise InputError(
+                f"the device {self.name} is closed", next_step="open it again, or use it earlier"
+            )
+        if not self.machine.alive():
+            self._replace(only_if_dead=True)
+
+    def restart(self, boot: Boot | None = None) -> None:
+        """End the machine, whatever state it is in, and start it again."""
+        if boot is not None:
+            self._spec = replace(self._spec, boot=boot)
+        try:
+            self._replace(only_if_dead=False)
+        finally:
+            # A clock is for one boot, storage stays once it was kept.
+            self._spec = replace(self._spec, boot=replace(self._spec.boot, clock_s=None))
+
+    def switch_off(self) -> None:
+        """End the machine at once; it comes up again with the storage it had."""
+        with self._lock:
+            self._hang_up()
+            self.machine.stop()
+            self._spec = replace(self._spec, boot=Boot(keep_storage=True))
+
+    def _replace(self, *, only_if_dead: bool) -> None:
+        with self._lock:
+            self._hang_up()
+            with self._lease.locked():
+                recorded = self._lease.machine()
+                if only_if_dead and recorded is not None and recorded.alive():
+                    self.machine = recorded  # another process was quicker
+                else:
+                    self.machine.stop()
+                    self.machine = self._start()
+            self._attach()
+
+    def memory_events(self) -> Mapping[str, int]:
+        """The control group's figures, {} where there is none."""
+        try:
+            return self.machine.memory_events()
+        except (OSError, EdgeError):
+            return {}
+
+    def new_oom_kills(self) -> int:
+        """How often the OOM killer struck since this was last asked."""
+        now = self.memory_events().get("oom_kills", 0)
+        new, self._oom_kills = now - self._oom_kills, now
+        return new
+
+    def wait_for_end(self, patience_s: float = 2.0) -> str:
+        """Why the machine ended; "" if it still runs after ``patience_s``."""
+        deadline = time.monotonic() + patience_s
+        while self.machine.alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.machine.end_reason()
+
+    def close(self) -> None:
+        """Let go of the machine, and end it if this was the last hold. Idempotent."""
+        if not self.open:
+            return
+        try:
+            self._last_log = self.machine.log()
+        except (OSError, EdgeError):
+            self._last_log = ""
+        self._hang_up()
+        self._release()
+
+    def _enter(self) -> Machine:
+        """Share the running machine of this lease, or start one."""
+        with self._lease.locked():
+            self._lease.enter()
+            try:
+                machine = self._lease.machine()
+                if machine is not None and machine.alive():
+                    return machine
+                return self._start()
+            except BaseException:
+                if self._lease.leave():
+                    with contextlib.suppress(EdgeError, OSError):  # the first error says more
+                        _end(self._lease)
+                raise
+
+    def _start(self) -> Machine:
+        """Start the machine; the lease is locked."""
+        state_dir = self._spec.state_dir
+        for stale in (state_dir / "run").glob("*"):
+            if stale.is_socket():
+                stale.unlink()
+        # Written before anything runs, so that a sweep finds what a kill at this moment leaves.
+        self._lease.write({"engine": self._engine.name, "state_dir": str(state_dir)})
+        if self._progress:
+            self._progress(f"starting {self.name} on the {self._engine.name} engine")
+        machine = self._engine.start(self._spec)
+        self._lease.write(machine.record())
+        return machine
+
+    def _attach(self) -> None:
+        self.generation += 1
+        try:
+            self._control = self.connect("agent", timeout_s=30.0)
+        except OSError as error:
+            reason = self.machine.end_reason() or str(error)
+            raise boot_failed(self.name, self._engine.name, reason, self.machine.log()) from error
+        self._oom_kills = self.memory_events().get("oom_kills", 0)
+
+    def _hang_up(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
+
+
+def _release(lease: Lease, owner: int) -> None:
+    if os.getpid() != owner:  # a forked child must not end its parent's device
+        return
+    with lease.locked():
+        if lease.leave():
+            _end(lease)
+
+
+def _end(lease: Lease) -> None:
+    """End the machine, also one that was half started, and forget it; the lease is locked."""
+    try:
+        machine = lease.machine()
+        if machine is not None:
+            machine.stop()
+    finally:
+        lease.forget()

@@ -1,0 +1,135 @@
+"""Who holds which running device, so that several processes can share one and none outlives them.
+
+``<cache>/run/<key>/`` belongs to one device: ``machine.json`` (how to find it again),
+``holders/<pid>-<start time>`` (one empty file per process that uses it) and ``run/`` (its
+sockets). ``<cache>/run/<key>.lock`` guards all three. The last holder to leave ends the device;
+:func:`sweep` ends those whose holders were killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_harness.cache import cache_dir, explained, private_folder, remove_tree
+from edge_harness.engines import Machine, engine_named
+from edge_harness.engines.launch import process_start_time
+from edge_harness.errors import EdgeError
+
+
+def _folder() -> Path:
+    return private_folder(cache_dir() / "run")
+
+
+class Lease:
+    """This process's share in the device ``key``."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.state_dir = _folder() / key
+        me = os.getpid()
+        self._mine = self.state_dir / "holders" / f"{me}-{process_start_time(me)}"
+
+    @contextmanager
+    def locked(self, *, wait: bool = True) -> Iterator[None]:
+        """Alone among all holders. Raises ``filelock.Timeout`` with ``wait=False``."""
+        from filelock import FileLock
+
+        path = self.state_dir.with_suffix(".lock")
+        lock = FileLock(path)
+        with explained(path):
+            lock.acquire(timeout=-1 if wait else 0)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def enter(self) -> None:
+        """Count this process as a holder."""
+        guardian = ""
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            # A worker outlives a killed pytest for a while; it holds nothing then any more.
+            parent = os.getppid()
+            guardian = f"{parent}-{process_start_time(parent)}"
+        private_folder(self.state_dir)
+        with explained(self.state_dir):
+            self._mine.parent.mkdir(exist_ok=True)
+            self._mine.write_text(guardian)
+
+    def leave(self) -> bool:
+        """Stop counting this process; whether it was the last one alive."""
+        self._mine.unlink(missing_ok=True)
+        return not self.living_holders()
+
+    def living_holders(self) -> list[int]:
+        """Process ids of holders that still run; forgets the others."""
+        alive = []
+        for path in list((self.state_dir / "holders").glob("*")):
+            try:
+                guardian = path.read_text()
+            except OSError:
+                continue  # it left this moment
+            if _lives(path.name) and (not guardian or _lives(guardian)):
+                alive.append(int(path.name.partition("-")[0]))
+            else:
+                path.unlink(missing_ok=True)
+        return alive
+
+    def read(self) -> dict[str, Any] | None:
+        """What the starter wrote about the machine."""
+        try:
+            record = json.loads((self.state_dir / "machine.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    def write(self, record: dict[str, Any]) -> None:
+        path = self.state_dir / "machine.json"
+        with explained(path):
+            path.with_suffix(".new").write_text(json.dumps(record))
+            path.with_suffix(".new").replace(path)
+
+    def machine(self) -> Machine | None:
+        """The machine as recorded, whether or not it still runs."""
+        record = self.read()
+        return engine_named(record["engine"]).attach(record) if record else None
+
+    def forget(self) -> None:
+        """Remove the folder; only for the last holder."""
+        remove_tree(self.state_dir)
+        self.state_dir.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    """Whether ``<pid>-<start time>`` still runs, and is not another of the same number."""
+    pid, _, started = process.partition("-")
+    return process_start_time(int(pid)) == started
+
+
+def sweep() -> int:
+    """End devices whose holders are all dead (killed test runs); how many there were."""
+    from filelock import Timeout
+
+    ended = 0
+    for state_dir in [path for path in _folder().iterdir() if path.is_dir()]:
+        lease = Lease(state_dir.name)
+        try:
+            with lease.locked(wait=False):
+                if lease.living_holders():
+                    continue
+                try:
+                    machine = lease.machine()
+                    if machine is not None:
+                        machine.stop()
+                except (EdgeError, OSError, KeyError):
+                    # Its engine is gone (Docker stopped); the next sweep tries again.
+                    continue
+                lease.forget()
+                ended += 1
+        except Timeout:
+            continue
+    return ended

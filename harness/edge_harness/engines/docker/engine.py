@@ -1,0 +1,423 @@
+"""The ``docker`` engine: a container with the board's limits, its programs run by QEMU.
+
+Docker does not start QEMU: the kernel does, through binfmt_misc, for every program in the
+container, grandchildren too. ``QEMU_CPU`` in the environment pins the core. Where the host's
+processor is of the device's own architecture nothing is emulated, and what is proved is less.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_harness.cache import explained, private_folder
+from edge_harness.engines import Availability, Limits, StartSpec
+from edge_harness.engines.docker import client as docker_client
+from edge_harness.engines.docker import relay as docker_relay
+from edge_harness.engines.docker.client import Daemon
+from edge_harness.engines.docker.limits import Applied, wanted
+from edge_harness.engines.docker.machine import LEASE_LABEL, DockerMachine, container_held
+from edge_harness.engines.launch import (
+    AGENT_DIR,
+    LAYERS_DIR,
+    RUN_DIR,
+    agent_argv,
+    agent_env,
+    boot_failed,
+    process_start_time,
+    system_files,
+    tail,
+)
+from edge_harness.errors import EdgeError, InfrastructureError, MissingTool
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from edge_harness.profiles import Profile
+
+BOOT_TIMEOUT_S = 120.0
+LABEL = "edge-harness"
+_ALWAYS = frozenset({"crash", "offline", "rootfs"})
+_PINNED = frozenset({"isa", "numerics"})
+_NO_BINFMT = "run 'edge-harness setup --system' (root), which registers QEMU with the F flag"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How programs of the device's architecture run in a daemon's containers."""
+
+    possible: bool
+    pinned: bool
+    """Whether the processor that programs see is the board's."""
+    text: str
+    fix: str = ""
+
+
+def execution(profile: Profile, daemon: Daemon) -> Execution:
+    """Find out without starting anything."""
+    arch = profile.os.arch
+    core = profile.emulation.qemu_cpu
+    if not daemon.local:
+        if arch == daemon.arch:
+            return Execution(
+                possible=True,
+                pinned=False,
+                text=f"on the {arch} processor of {daemon.system} itself, no emulation",
+            )
+        # Only a container could tell whether QEMU is there: start() does.
+        return Execution(
+            possible=True, pinned=True, text=f"QEMU of {daemon.system} with QEMU_CPU={core}"
+        )
+    from edge_harness.image.tools import qemu_version
+    from edge_harness.system import binfmt
+    from edge_harness.system.setup import usable
+
+    handler = binfmt.handler_for(arch, binfmt.handlers())
+    if handler is not None and not (why := usable(handler)):
+        version = ""
+        if os.access(handler.interpreter, os.X_OK):
+            version = qemu_version(handler.interpreter)
+        return Execution(
+            possible=True,
+            pinned=True,
+            text=f"QEMU {version or 'of unknown version'} -cpu {core} through binfmt",
+        )
+    if arch == daemon.arch:
+        from edge_harness.profiles import hwcap_verdict
+
+        verdict = hwcap_verdict(profile, host_features(), trust_cpuinfo=True)
+        differs = "" if verdict.ok else f", which is not the board's: {verdict.message}"
+        return Execution(
+            possible=True,
+            pinned=verdict.ok,
+            text=f"on this machine's own {arch} processor, no emulation{differs}",
+            fix="" if verdict.ok else "--engine=user emulates the board's processor",
+        )
+    why = usable(handler)
+    return Execution(
+        possible=False,
+        pinned=False,
+        text=f"containers cannot run {arch} programs here: {why} in binfmt_misc",
+        fix=_NO_BINFMT,
+    )
+
+
+def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """The first processor's features as Linux names them."""
+    try:
+        found = re.search(r"^(?:Features|flags)\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        return []
+    return found[1].split() if found else []
+
+
+def container_options(
+    spec: StartSpec,
+    *,
+    image: str,
+    applied: Applied,
+    daemon: Daemon,
+    binds: Mapping[str, tuple[Path, bool]],
+) -> dict[str, Any]:
+    """Arguments of ``containers.create``; compared whole in tests.
+
+    ``binds`` is ``{path in the device: (path on the host, writable)}``.
+    """
+    from docker.types import LogConfig, Mount, Ulimit
+
+    from edge_harness.engines.docker.image import platform_of
+
+    # A bind's missing source is an error for a mount, and a new folder of root's for a volume.
+    mounts = [
+        Mount(target=inside, source=str(outside), type="bind", read_only=not writable)
+        for inside, (outside, writable) in sorted(binds.items())
+    ]
+    if not daemon.local:
+        # put_archive fills it before the start; removed with the container.
+        mounts.append(Mount(target="/sys/devices/system/cpu", source=None, type="volume"))
+    me = os.getpid()
+    options: dict[str, Any] = {
+        "image": image,
+        "command": agent_argv(spec),
+        "environment": agent_env(spec),
+        "name": f"edge-{spec.state_dir.name}-{secrets.token_hex(3)}",
+        "hostname": spec.profile.name,
+        "platform": platform_of(spec.image.arch),
+        "network_mode": spec.network,
+        "mounts": mounts,
+        "labels": {
+            LABEL: "1",
+            "edge-harness.device": spec.profile.name,
+            LEASE_LABEL: str(spec.state_dir),
+            "edge-harness.starter": f"{me}-{process_start_time(me)}",
+            "edge-harness.host": socket.gethostname(),
+        },
+        "cap_drop": ["ALL"],
+        # label=disable: SELinux would keep the container out of the user's cache folder.
+        "security_opt": ["no-new-privileges", "label=disable"],
+        # No tmpfs on /tmp: what a program writes there would count as its memory.
+        # Not --rm: the daemon forgets with the container that the OOM killer ended it.
+        "auto_remove": False,
+        "ulimits": [Ulimit(name="core", soft=-1, hard=-1)],
+        "log_config": LogConfig(type="json-file", config={"max-size": "32m"}),
+    }
+    if daemon.memory_limit:
+        # Without the second as much again may be swapped.
+        options["mem_limit"] = applied.memory_mib << 20
+        options["memswap_limit"] = applied.memory_mib << 20
+    if daemon.cpu_quota:
+        options["nano_cpus"] = applied.nano_cpus
+    if daemon.rootless:
+        # Nobody there may raise a hard limit.
+        del options["ulimits"]
+    return options
+
+
+class DockerEngine:
+    """Containers of a Docker daemon."""
+
+    name = "docker"
+
+    def image_arch(self, profile: Profile) -> str:
+        return profile.os.arch
+
+    def probe(self, profile: Profile) -> Availability:
+        try:
+            daemon = docker_client.daemon()
+        except EdgeError as error:
+            return Availability(
+                engine=self.name, available=False, reason=error.message, fix=error.next_step
+            )
+        if daemon.containers != "linux":
+            return Availability(
+                engine=self.name,
+                available=False,
+                reason=f"this Docker runs {daemon.containers} containers",
+                fix="switch Docker Desktop to Linux containers",
+            )
+        how = execution(profile, daemon)
+        if not how.possible:
+            return Availability(
+                engine=self.name, available=False, reason=how.text, fix=how.fix or _NO_BINFMT
+            )
+        capabilities = set(_ALWAYS)
+        notes = list(wanted(profile, Limits(), daemon).notes)
+        if how.pinned:
+            capabilities |= _PINNED
+        if daemon.cpu_quota:
+            capabilities.add("cpu_quota")
+        else:
+            notes.append("no CPU limits: the kernel or rootless Docker has none")
+        if not daemon.memory_limit:
+            notes.append("no memory limits: the kernel or rootless Docker has none")
+        elif not (daemon.swap_limit or (daemon.local and not host_swaps())):
+            notes.append("no memory limits: the kernel does not count swap")
+        else:
+            capabilities.add("memory_limit")
+        reason = f"Docker {daemon.version}, {how.text}"
+        return Availability(
+            engine=self.name,
+            available=True,
+            reason="; ".join([reason, *notes]),
+            fix=how.fix,
+            capabilities=frozenset(capabilities),
+        )
+
+    def start(self, spec: StartSpec) -> DockerMachine:
+        from edge_harness.engines.docker import image as docker_image
+
+        daemon = docker_client.daemon()
+        client = docker_client.connect(daemon.url)
+        applied = wanted(spec.profile, spec.limits, daemon)
+        # What programs read in /proc/meminfo is what they really get.
+        spec = replace(spec, limits=Limits(memory_mib=applied.memory_mib, cpus=applied.cpus))
+        _sweep_once(daemon.url)
+        tag = docker_image.ensure(spec.image, daemon.url)
+        binds = self._binds(spec) if daemon.local else {}
+        options = container_options(spec, image=tag, applied=applied, daemon=daemon, binds=binds)
+        machine = None
+        try:
+            with docker_client.explained(f"create a container for {spec.profile.name}", daemon.url):
+                created = client.containers.create(**options)
+            machine = DockerMachine(
+                {
+                    "engine": self.name,
+                    "state_dir": str(spec.state_dir),
+                    "url": daemon.url,
+                    "container": created.id,
+                    "notes": list(applied.notes),
+                    **self._relayed(spec, daemon, client, str(created.id)),
+                }
+            )
+            self._boot(machine, spec, daemon)
+            machine.verify(
+                applied.memory_mib if daemon.memory_limit else None,
+                applied.cpus if daemon.cpu_quota else None,
+            )
+        except BaseException:
+            (machine or DockerMachine({"state_dir": str(spec.state_dir)})).stop()
+            raise
+        return machine
+
+    def attach(self, record: Mapping[str, Any]) -> DockerMachine:
+        return DockerMachine(record)
+
+    def _binds(self, spec: StartSpec) -> dict[str, tuple[Path, bool]]:
+        """What of this machine the container sees."""
+        from edge_harness.image import agent_dir, layers_dir
+
+        run = spec.state_dir / "run"
+        private_folder(spec.state_dir)
+        private_folder(run)
+        with explained(run):
+            if os.geteuid() != 0:
+                # Root in the container has no capabilities: to it this folder is another user's.
+                # The folder above keeps others on this machine out.
+                run.chmod(0o777)
+            files = system_files(spec, spec.state_dir / "system")
+        readonly = {**files, AGENT_DIR: agent_dir(), LAYERS_DIR: layers_dir()}
+        return {
+            RUN_DIR: (run, True),
+            **{inside: (outside, False) for inside, outside in readonly.items()},
+        }
+
+    def _relayed(
+        self, spec: StartSpec, daemon: Daemon, client: DockerClient, container: str
+    ) -> dict[str, Any]:
+        """Copy into the container what it cannot see; what the machine's record says of it."""
+        if daemon.local:
+            return {}
+        from edge_harness.engines.docker.image import put_folders
+        from edge_harness.image import agent_dir, layers_dir
+
+        layers = docker_relay.layers_for(layers_dir(), spec.image.arch)
+        private_folder(spec.state_dir)
+        with explained(spec.state_dir):
+            files = system_files(spec, spec.state_dir / "system")
+        cpus = files["/sys/devices/system/cpu"]
+        with docker_client.explained("copy the agent into the container", daemon.url):
+            put_folders(
+                client,
+                container,
+                "/opt/edge",
+                {"agent": agent_dir(), **{f"layers/{key}": path for key, path in layers.items()}},
+            )
+            put_folders(
+                client,
+                container,
+                "/sys/devices/system/cpu",
+                {path.name: path for path in sorted(cpus.iterdir())},
+            )
+        return {
+            "relay": True,
+            "layers": sorted(layers),
+            "arch": spec.image.arch,
+            "python": spec.image.python,
+        }
+
+    def _boot(self, machine: DockerMachine, spec: StartSpec, daemon: Daemon) -> None:
+        client = docker_client.connect(daemon.url)
+        try:
+            with docker_client.explained(f"start the container of {spec.profile.name}", daemon.url):
+                client.api.start(machine.container_id)
+        except InfrastructureError as error:
+            _refuse_foreign(str(error.details.get("said", "")), spec)
+            raise
+        if daemon.local:
+            reason = _wait_for(spec.state_dir / "run" / "agent.sock", machine)
+        else:
+            reason = docker_relay.wait_for_agent(
+                daemon.url, machine.container_id, spec.image.python, timeout_s=BOOT_TIMEOUT_S
+            )
+        if reason:
+            log = machine.log()
+            _refuse_foreign(log, spec)
+            raise boot_failed(
+                spec.profile.name, self.name, machine.end_reason() or reason, tail(log)
+            )
+
+
+def _wait_for(sock: Path, machine: DockerMachine) -> str:
+    """Wait until the agent's socket is there; "" then, else what was wrong."""
+    end = time.monotonic() + BOOT_TIMEOUT_S
+    next_look = time.monotonic() + 0.2
+    while not sock.exists():
+        now = time.monotonic()
+        if now > end:
+            return f"its agent was silent for {BOOT_TIMEOUT_S:g} s"
+        if now > next_look:
+            if not machine.alive():
+                return machine.end_reason() or "its container is gone"
+            next_look = now + 0.2
+        time.sleep(0.005)
+    return ""
+
+
+def _refuse_foreign(said: str, spec: StartSpec) -> None:
+    if "exec format error" in said.lower():
+        raise MissingTool(
+            f"Docker's machine cannot run {spec.image.arch} programs: {tail(said, 1)}",
+            next_step=_NO_BINFMT,
+        )
+
+
+def host_swaps(meminfo: Path = Path("/proc/meminfo")) -> bool:
+    """Whether this machine has any swap space."""
+    try:
+        found = re.search(r"^SwapTotal:\s+(\d+)", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        return platform.system() != "Linux"
+    return found is not None and int(found[1]) > 0
+
+
+#: Daemons whose leftovers this process has looked for.
+_swept: set[tuple[str, int]] = set()
+
+
+def _sweep_once(url: str) -> None:
+    """Leases are swept at the start of a run; this finds containers whose lease is lost too."""
+    mark = url, os.getpid()
+    if mark not in _swept:
+        _swept.add(mark)
+        remove_stale(url=url)
+
+
+def remove_stale(
+    keep: Callable[[Mapping[str, str]], bool] = container_held, *, url: str | None = None
+) -> int:
+    """Remove containers of ours that nobody uses any more; how many there were.
+
+    Args:
+        keep: says from a container's labels whether somebody does. Default: a process that
+            holds the device's lease, or that started it, still lives.
+        url: the daemon's address (default: the usual one).
+
+    Raises:
+        MissingTool: the daemon cannot be reached.
+    """
+    from docker.errors import APIError, NotFound
+
+    url = url or docker_client.daemon_url()
+    client = docker_client.connect(url)
+    removed = 0
+    with docker_client.explained("list containers", url):
+        ours = client.containers.list(
+            all=True, filters={"label": f"{LABEL}=1"}, ignore_removed=True
+        )
+    for container in ours:
+        if keep(container.labels):
+            continue
+        try:
+            container.remove(force=True, v=True)
+        except (NotFound, APIError):
+            continue  # somebody else is at it
+        removed += 1
+    return removed

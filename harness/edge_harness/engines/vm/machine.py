@@ -1,0 +1,331 @@
+"""A running board: one QEMU process, its streams, its console and its controls."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_harness import wire
+from edge_harness.cache import cache_dir, remove_tree
+from edge_harness.engines import Limits
+from edge_harness.engines.launch import process_start_time, wait_until
+from edge_harness.engines.vm.argv import Disk, disk_nodes, scsi_disk
+from edge_harness.engines.vm.boot import FIRST_LAYER, STORAGE
+from edge_harness.engines.vm.qmp import execute
+from edge_harness.engines.vm.streams import open_stream
+from edge_harness.errors import EmulatorCrashed, OptionError
+
+#: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
+_OOM = re.compile(
+    r"(?:Out of memory|Memory cgroup out of memory)[^\n]*: Killed process \d+ \(([^)]*)\) "
+    r"total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB"
+)
+#: Of the board's own, on its console: the kernel's, and those of ``vm_boot``.
+_LAST_WORDS = re.compile(r"Kernel panic|^edge: (?:boot failed|the agent ended)")
+
+
+#: With less free than this, whatever QEMU could not do, it could not do for want of space.
+FULL_MIB = 16
+#: Of programs and the agent: with 16 a program is killed and the agent lives, with 8 it dies too.
+_LEAST_MIB = 16
+
+
+class VmMachine:
+    """A board, from its record: usable from any process."""
+
+    engine = "vm"
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self._record = dict(record)
+        self._pid = int(record.get("pid", 0))
+        self._status: int | None = None
+        self.state_dir = Path(record["state_dir"])
+
+    def record(self) -> dict[str, Any]:
+        return self._record
+
+    def connect(self, name: str, *, timeout_s: float) -> socket.socket:
+        if not self.alive():
+            raise ConnectionRefusedError(f"the board is down: {self.end_reason()}")
+        file = "agent.sock" if name == "agent" else name
+        return open_stream(self.state_dir / "run", file, timeout_s=timeout_s)
+
+    def ask(
+        self, header: wire.Header, payload: bytes = b"", *, timeout_s: float = 60.0
+    ) -> tuple[wire.Header, bytes]:
+        """The agent's answer to ``header``.
+
+        Raises:
+            EmulatorCrashed: there is none, or it says that it failed.
+        """
+        what = header.get("act", header["op"])
+        try:
+            sock = self.connect("agent.sock", timeout_s=timeout_s)
+            sock.settimeout(timeout_s)
+            stream = wire.Stream(sock)
+            try:
+                stream.send(header, payload)
+                answer, body = stream.receive()
+            finally:
+                stream.close()
+        except (OSError, wire.WireError) as error:
+            raise EmulatorCrashed(
+                f"the board did not answer {what!r}: {error}", next_step="look at device.log()"
+            ) from error
+        if not answer["ok"]:
+            raise EmulatorCrashed(
+                f"the board could not {what}: {answer['error']}", next_step="look at device.log()"
+            )
+        return answer, body
+
+    def act(self, act: str, payload: bytes = b"", **arguments: Any) -> tuple[wire.Header, bytes]:
+        """Have the agent do ``act`` of ``edge_harness.agent.board``."""
+        return self.ask({"op": "board", "act": act, **arguments}, payload)
+
+    def refresh(self, *, set_clock: bool = True) -> None:
+        """Give a restored board random numbers, time and identity of its own."""
+        self.act(
+            "refresh",
+            secrets.token_bytes(80),
+            time_s=time.time() if set_clock else None,
+            hostname=self._record["hostname"],
+        )
+
+    # -- life --------------------------------------------------------------------------------
+
+    def alive(self) -> bool:
+        if not self._pid or self._status is not None:
+            return False
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # another process started it
+            return process_start_time(self._pid) == str(self._record["started"])
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+        return pid == 0
+
+    def end_reason(self) -> str:
+        if self.alive():
+            return ""
+        for line in reversed(self._read("console.log").splitlines()):
+            if _LAST_WORDS.search(line):
+                return line.strip()
+        if self._status is None or self._status == 0:
+            return "the board switched itself off"
+        if self._status < 0:
+            return f"QEMU was ended by {signal.Signals(-self._status).name}"
+        said = self._read("qemu.log").strip().splitlines()
+        return f"QEMU ended with exit status {self._status}" + (f": {said[-1]}" if said else "")
+
+    def log(self) -> str:
+        return self._read("qemu.log") + self._read("console.log")
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.state_dir / name).read_text(errors="replace").replace("\r\n", "\n")
+        except OSError:
+            return ""
+
+    def limit(self, limits: Limits) -> None:
+        if limits.memory_mib is not None:
+            if limits.memory_mib < _LEAST_MIB:
+                raise OptionError(
+                    f"memory_mib={limits.memory_mib!r} is less than the agent on the board needs "
+                    "to answer",
+                    next_step=f"use {_LEAST_MIB} or more",
+                )
+            self.act("limit_memory", memory_mib=limits.memory_mib)
+            (self.state_dir / "memory_mib").write_text(str(limits.memory_mib))
+        if limits.cpus is not None:
+            self.act("throttle", cpus=limits.cpus)
+
+    def memory_events(self) -> Mapping[str, int]:
+        limit = self._read("memory_mib") or self._record.get("usable_mib", 0)
+        events = {"oom_kills": 0, "limit_mib": int(limit)}
+        for kill in _OOM.finditer(self._read("console.log")):
+            events["oom_kills"] += 1
+            events["peak_mib"] = sum(map(int, kill.groups()[1:])) // 1024
+        return events
+
+    def host_trouble(self, *, ended_well: bool) -> str:
+        """How this machine, not the board, is to blame for what just happened; "" if it is not:
+        its disk is full, or the board's storage could not be written.
+
+        A program may end well and not know that what it wrote is lost: sync(2) tells nothing.
+        """
+        full = cache_free_mib() < FULL_MIB
+        if ended_well and not full:
+            return ""  # spares asking QEMU after each program
+        lost = self._lost_writes()
+        if full and (lost or not ended_well):
+            return f"the disk of {str(cache_dir())!r} is full"
+        return f"{lost} writes to the board's storage failed on this machine" if lost else ""
+
+    def _lost_writes(self) -> int:
+        if (self.state_dir / "faults").exists() or not self.alive():
+            return 0  # a test asked for them
+        try:
+            disks = self.qmp(("query-blockstats", {}), timeout_s=5)
+        except EmulatorCrashed:
+            return 0
+        return sum(disk["stats"]["failed_wr_operations"] for disk in disks)
+
+    def ended_in_order(self) -> bool:
+        """Whether QEMU, started by this process, has ended with status 0."""
+        return not self.alive() and self._status == 0
+
+    def stop(self) -> None:
+        """Pull the plug: nothing on a throw-away board is worth an orderly end.
+
+        Also where the record has no process yet, because its starter was killed half way.
+        """
+        saving = self._read("saving")
+        if saving:
+            VmMachine({"state_dir": saving}).stop()
+            remove_tree(Path(saving))
+            (self.state_dir / "saving").unlink(missing_ok=True)
+        if not self._pid:
+            pid = _locker(self.state_dir / "qemu.pid")
+            if pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                wait_until(lambda: not _locker(self.state_dir / "qemu.pid"), deadline_s=5.0)
+        elif self.alive():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+            wait_until(lambda: not self.alive(), deadline_s=5.0)
+
+    # -- controls ----------------------------------------------------------------------------
+
+    def qmp(self, *commands: tuple[str, dict[str, Any]], timeout_s: float = 30) -> Any:
+        """Give QEMU commands; the last one's answer."""
+        return execute(self.state_dir, *commands, timeout_s=timeout_s)
+
+    def bring_layer(self, key: str) -> None:
+        """Plug in the disk of the runtime layer ``key``, unless this boot has it already."""
+        import json
+
+        from filelock import FileLock
+
+        from edge_harness.image import layers_dir
+        from edge_harness.image.board_tools import ensure_board_tools
+        from edge_harness.image.disk import ensure_disk
+
+        listing = self.state_dir / "layers.json"
+        with FileLock(self.state_dir / "layers.lock"):
+            there: list[str] = json.loads(listing.read_text())
+            if key in there:
+                return
+            disk = Disk(
+                path=ensure_disk(ensure_board_tools(), f"layer-{key}", layers_dir() / key),
+                format="raw",
+            )
+            number = FIRST_LAYER + len(there)
+            self.qmp(
+                *(("blockdev-add", dict(node)) for node in disk_nodes(number, disk)),
+                ("device_add", scsi_disk(number, writable=False)),
+            )
+            self.act("mount_layer", key=key, disk=number)
+            listing.write_text(json.dumps([*there, key]))
+
+    def cores(self, into: Path) -> None:
+        """Fetch core dumps of processes that died."""
+        answer, body = self.act("cores")
+        at = 0
+        for name, size in answer["cores"]:
+            (into / Path(name).name).write_bytes(body[at : at + size])
+            at += size
+
+    def fail_io(self, *, read: bool, write: bool, once: bool) -> None:
+        """Let the storage answer with I/O errors (QEMU's blkdebug) from now on."""
+        (self.state_dir / "faults").touch()  # from here on, failing writes are the test's
+        rules = [
+            {"event": event, "errno": 5, "once": once, "immediately": True, "iotype": kind}
+            for event, kind, on in (("none", "read", read), ("none", "write", write))
+            if on
+        ]
+        self._gate(rules)
+
+    def heal_io(self) -> None:
+        """End what :meth:`fail_io` began."""
+        self._gate([])
+
+    def _gate(self, rules: list[dict[str, Any]]) -> None:
+        gate = {"driver": "raw", "node-name": f"gate{STORAGE}"}
+        plain = {**gate, "file": f"disk{STORAGE}"}
+        nodes = self.qmp(("query-named-block-nodes", {"flat": True}))
+        if any(node["node-name"] == "faults" for node in nodes):
+            self.qmp(
+                ("blockdev-reopen", {"options": [plain]}), ("blockdev-del", {"node-name": "faults"})
+            )
+        if rules:
+            faults = {
+                "driver": "blkdebug",
+                "node-name": "faults",
+                "image": f"disk{STORAGE}",
+                "inject-error": rules,
+            }
+            self.qmp(
+                ("blockdev-add", faults),
+                ("blockdev-reopen", {"options": [{**gate, "file": "faults"}]}),
+            )
+
+    @property
+    def packets(self) -> Path:
+        """Where packets of the device's network are recorded (pcap)."""
+        return self.state_dir / "network.pcap"
+
+    def connect_network(self, modules: tuple[str, ...]) -> None:
+        """Plug the cable in and record what goes over it."""
+        if not self._has_object("capture"):
+            self.qmp(
+                (
+                    "object-add",
+                    {
+                        "qom-type": "filter-dump",
+                        "id": "capture",
+                        "netdev": "net",
+                        "file": str(self.packets),
+                    },
+                )
+            )
+        self.act("network", up=True, modules=list(modules))
+
+    def _has_object(self, name: str) -> bool:
+        listed = self.qmp(("qom-list", {"path": "/objects"}))
+        return any(item["name"] == name for item in listed)
+
+
+def _locker(pid_file: Path) -> int:
+    """The QEMU that wrote ``pid_file``; 0 if it does not run any more.
+
+    It holds a lock on the file for as long as it runs (util/oslib-posix.c, qemu_write_pidfile),
+    so a later process of the same number is not taken for it.
+    """
+    try:
+        with open(pid_file, "r+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                # Locked before it is written, by a moment.
+                wait_until(lambda: pid_file.read_text().strip().isdigit(), deadline_s=1.0)
+                return int(file.read())
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def cache_free_mib() -> int:
+    """Free space where the cache lies, in MiB."""
+    import shutil
+
+    return shutil.disk_usage(cache_dir()).free >> 20

@@ -1,0 +1,204 @@
+"""Byte streams into a board, over its virtio-serial ports; the board's side is
+``edge_harness.agent.ports``.
+
+Each port is a Unix socket of QEMU's that takes one client at a time, so a stream holds its port
+by a file lock, which other processes see and the kernel drops if this one is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_harness.agent.ports import ACCEPT, CHUNK, CLOSE, DATA, FRAME, OPEN, REFUSE, WAIT
+from edge_harness.engines.launch import connect_unix
+from edge_harness.errors import InputError
+
+#: virtio-serial has 31 ports at most, and the first is kept for a console.
+PORTS = 30
+
+
+def port_name(number: int) -> str:
+    """Name of the port's socket in the device's run folder."""
+    return f"p{number:02d}"
+
+
+#: Content of a port's lock file: free, and held. Written in place, so that a full disk does not
+#: matter.
+_FREE, _HELD = b"-", b"x"
+
+
+def make_locks(run_dir: Path) -> None:
+    """The lock file of every port; made with the board."""
+    for number in range(1, PORTS + 1):
+        (run_dir / f"{port_name(number)}.lock").write_bytes(_FREE)
+
+
+class _Port:
+    """A port that this process holds."""
+
+    def __init__(self, run_dir: Path, timeout_s: float) -> None:
+        self._lock = -1
+        self.sock = self._acquire(run_dir, timeout_s)
+
+    def _acquire(self, run_dir: Path, timeout_s: float) -> socket.socket:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for number in range(1, PORTS + 1):
+                name = port_name(number)
+                lock = os.open(run_dir / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Still marked: its last holder was killed, and what it left unsaid may
+                    # still be under way.
+                    if os.read(lock, 1) == _HELD:
+                        raise BlockingIOError
+                    os.pwrite(lock, _HELD, 0)
+                except BlockingIOError:
+                    os.close(lock)
+                    continue
+                self._lock = lock
+                try:
+                    return connect_unix(run_dir, name, timeout_s=timeout_s)
+                except BaseException:
+                    os.close(lock)
+                    raise
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"all {PORTS} streams into the board are in use",
+                    next_step="close sessions that are done with, or wait for programs to end",
+                )
+            time.sleep(0.02)
+
+    def release(self, *, clean: bool) -> None:
+        self.sock.close()
+        if clean:
+            os.pwrite(self._lock, _FREE, 0)
+        os.close(self._lock)
+
+
+def _receive(sock: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        data = sock.recv(count - len(parts))
+        if not data:
+            raise ConnectionResetError("the board hung up")
+        parts += data
+    return bytes(parts)
+
+
+def _frame(sock: socket.socket) -> tuple[int, bytes]:
+    kind, length = FRAME.unpack(_receive(sock, FRAME.size))
+    return kind, _receive(sock, length) if length else b""
+
+
+def wait_for(run_dir: Path, name: str, *, alive: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until the agent's socket ``name`` exists; False if the board ended or time ran out."""
+    try:
+        port = _Port(run_dir, timeout_s)
+    except ConnectionRefusedError:  # QEMU opened its sockets and ended
+        return False
+    clean = False
+    try:
+        port.sock.settimeout(0.2)
+        text = name.encode()
+        port.sock.sendall(FRAME.pack(WAIT, len(text)) + text)
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and alive():
+            try:
+                ready = port.sock.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                continue
+            if not ready:
+                return False
+            port.sock.settimeout(10)
+            clean = _frame(port.sock)[0] == ACCEPT
+            return clean
+        return False
+    except OSError:
+        return False
+    finally:
+        port.release(clean=clean)
+
+
+def open_stream(run_dir: Path, name: str, *, timeout_s: float) -> socket.socket:
+    """A stream to the agent's socket ``name``.
+
+    Raises:
+        OSError: nobody listens there, or the board is gone.
+        InputError: as many streams as there can be are in use.
+    """
+    port = _Port(run_dir, timeout_s)
+    text = name.encode()
+    try:
+        port.sock.sendall(FRAME.pack(OPEN, len(text)) + text)
+        kind, answer = _frame(port.sock)
+    except BaseException:
+        port.release(clean=False)
+        raise
+    if kind != ACCEPT:
+        port.release(clean=kind == REFUSE)
+        raise ConnectionRefusedError(f"no stream to {name!r}: {answer.decode(errors='replace')}")
+    port.sock.settimeout(None)
+    near, far = socket.socketpair()
+    _Pump(port, far).start()
+    return near
+
+
+class _Pump:
+    """Copies between a stream's far end and its port, one thread each way."""
+
+    def __init__(self, port: _Port, far: socket.socket) -> None:
+        self._port = port
+        self._far = far
+        self._left = 2
+        self._clean = True
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        for work in (self._up, self._down):
+            threading.Thread(target=self._guarded, args=(work,), daemon=True).start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError:
+            self._clean = False
+            for sock in (self._far, self._port.sock):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._far.close()
+            self._port.release(clean=self._clean)
+
+    def _up(self) -> None:
+        buffer = bytearray(FRAME.size + CHUNK)
+        view = memoryview(buffer)
+        while True:
+            count = self._far.recv_into(view[FRAME.size :])
+            FRAME.pack_into(buffer, 0, DATA if count else CLOSE, count)
+            self._port.sock.sendall(view[: FRAME.size + count])
+            if not count:
+                return
+
+    def _down(self) -> None:
+        while True:
+            kind, data = _frame(self._port.sock)
+            if kind == DATA:
+                try:
+                    self._far.sendall(data)
+                except OSError:
+                    continue  # its client left; read on to the end of the connection
+            elif kind == CLOSE:
+                with contextlib.suppress(OSError):
+                    self._far.shutdown(socket.SHUT_WR)
+                return

@@ -1,0 +1,185 @@
+"""Samples arranged for both sides of a comparison: quantized, renamed and laid out as each takes
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_harness.errors import InputError
+from edge_harness.models.file import ModelFile
+from edge_harness.models.tensors import Array, Outputs, Tensor, checked
+
+#: How a sample becomes the reference's, or a name the reference's: see ``compare``.
+InputMap = Callable[[dict[str, Array]], Any] | Mapping[str, str] | None
+#: Transpositions between layouts, by the number of dimensions.
+_CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
+_CHANNELS_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
+
+
+class Runner(Protocol):
+    """What comparisons need of a side: a session, or an evaluated reference."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def model(self) -> ModelFile: ...
+
+    @property
+    def runtime(self) -> str: ...
+
+    @property
+    def kernels(self) -> str: ...
+
+    def run(self, inputs: Any) -> Outputs: ...
+
+    def run_many(self, samples: Any) -> list[Outputs]: ...
+
+
+def arranged(sample: Any, session: Runner) -> list[Array]:
+    """``sample`` for ``session``: real values are quantized where the input is.
+
+    Raises:
+        InputError: names, count, dtype or shape do not fit.
+    """
+    names = [tensor.name for tensor in session.inputs]
+    if isinstance(sample, Mapping):
+        unknown = [name for name in sample if name not in names]
+        missing = [name for name in names if name not in sample]
+        if unknown or missing:
+            raise InputError(
+                f"the sample has {sorted(map(str, sample))}, the model takes {names}",
+                next_step=f"pass one array for each of: {', '.join(map(str, session.inputs))}",
+            )
+        values = [sample[name] for name in names]
+    elif len(names) == 1 and not (isinstance(sample, (list, tuple)) and len(sample) == 1):
+        values = [sample]
+    else:
+        values = list(sample)
+    if len(values) != len(names):
+        raise InputError(
+            f"a sample has {len(values)} arrays, the model {len(names)} inputs",
+            next_step=f"pass one array for each of: {', '.join(map(str, session.inputs))}",
+        )
+    result = []
+    for value, tensor in zip(values, session.inputs, strict=True):
+        array = np.asarray(value)
+        if array.dtype.kind == "f" and tensor.dtype.kind in "iu" and tensor.quantized:
+            if not np.all(np.isfinite(array)):
+                raise InputError(
+                    f"the sample for input {tensor.name!r} has values that are not finite, which "
+                    f"{tensor.dtype.name} cannot hold",
+                    next_step="leave such samples out",
+                )
+            array = tensor.quantize(array)
+        result.append(checked(array, tensor))
+    return result
+
+
+def converted(
+    sample: Sequence[Array], session: Runner, reference: Runner, mapping: InputMap = None
+) -> list[Array]:
+    """A sample that fits ``session`` as ``reference`` takes it.
+
+    Inputs are matched by name where all names are the same, else by position; ``mapping`` gives
+    the reference's name for each of ours, or is a function of ``{name: array}`` in real values.
+
+    Raises:
+        InputError: the inputs cannot be matched.
+    """
+    real = {
+        tensor.name: real_values(array, tensor)
+        if tensor.quantized and array.dtype.kind in "iu"
+        else array
+        for array, tensor in zip(sample, session.inputs, strict=True)
+    }
+    if callable(mapping):
+        return arranged(mapping(real), reference)
+    if len(reference.inputs) != len(sample):
+        raise InputError(
+            f"the reference has {len(reference.inputs)} inputs, the model {len(sample)}",
+            next_step="pass inputs=function that makes the reference's sample from the model's",
+        )
+    mine = {tensor.name: (array, tensor) for array, tensor in zip(sample, session.inputs,
+                                                                  strict=True)}  # fmt: skip
+    pairs = matched(
+        [t.name for t in session.inputs], [t.name for t in reference.inputs], mapping, "input"
+    )
+    ours = {theirs: name for name, theirs in pairs}
+    result = []
+    for theirs in reference.inputs:
+        array, tensor = mine[ours[theirs.name]]
+        if theirs.dtype != tensor.dtype or theirs.scales != tensor.scales:
+            array = real[tensor.name]
+            if theirs.quantized and theirs.dtype.kind in "iu":
+                array = theirs.quantize(array)
+            else:
+                array = array.astype(theirs.dtype)
+        array = laid_out(
+            array, session.model.format, reference.model.format, theirs.shape_signature
+        )
+        result.append(checked(array, theirs))
+    return result
+
+
+def matched(
+    ours: Sequence[str], theirs: Sequence[str], mapping: Mapping[str, str] | None, what: str
+) -> list[tuple[str, str]]:
+    """Pairs of names: by ``mapping``, else by name, else by position."""
+    if mapping:
+        for name, other in mapping.items():
+            if name not in ours or other not in theirs:
+                raise InputError(
+                    f"the mapping {name!r}: {other!r} names no {what} of both models",
+                    next_step=f"ours: {list(ours)}; the reference's: {list(theirs)}",
+                )
+        return list(mapping.items())
+    if set(ours) == set(theirs):
+        return [(name, name) for name in ours]
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"the model has {len(ours)} {what}s, the reference {len(theirs)}",
+            next_step=f"say which belong together: {what}s={{ours: theirs}}; ours: {list(ours)}; "
+            f"the reference's: {list(theirs)}",
+        )
+    return list(zip(ours, theirs, strict=True))
+
+
+def laid_out(
+    array: Array, source_format: str, target_format: str, shape: Sequence[int] | None = None
+) -> Array:
+    """``array`` in the layout of the other format: TFLite keeps channels last, ONNX second.
+
+    Between models of one format nothing is moved; nor where the array already fits ``shape``
+    (-1 means any size), unless that is ambiguous.
+    """
+    moves = _CHANNELS_FIRST if target_format == "onnx" else _CHANNELS_LAST
+    if source_format == target_format or array.ndim not in moves:
+        return array
+    moved: Array = np.transpose(array, moves[array.ndim])
+    if shape is None or _fits(moved, shape):
+        return np.ascontiguousarray(moved)
+    return array
+
+
+def _fits(array: Array, shape: Sequence[int]) -> bool:
+    return len(shape) == array.ndim and all(
+        n in (-1, size) for n, size in zip(shape, array.shape, strict=True)
+    )
+
+
+def real_values(values: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
+    """Values of ``tensor`` as real numbers; of complex ones, both parts side by side."""
+    if values.dtype.kind == "c":
+        parts = np.ascontiguousarray(np.atleast_1d(values)).view(values.real.dtype)
+        return parts.astype(np.float64)
+    if tensor.quantized and values.dtype.kind in "iu":
+        return tensor.dequantize(values)
+    return values.astype(np.float64)

@@ -1,0 +1,165 @@
+"""Trusted executions to compare with, and what is wrong with those that are not."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from edge_harness.errors import EdgeError, OptionError
+from edge_harness.fidelity.evaluator import Evaluator
+from edge_harness.fidelity.inputs import Runner
+from edge_harness.models.file import ModelFile, read_model
+from edge_harness.models.onnx import dequantized, installed, parse, uses_integers
+
+if TYPE_CHECKING:
+    from edge_harness.device.session import Session
+
+#: How a reference given as a file is executed.
+WAYS = ("trusted", "native", "device")
+Reference = Union["Session", Evaluator, str, Path, None]
+
+
+class ReferenceWarning(UserWarning):
+    """A reference that may itself be wrong; the message says why."""
+
+
+@contextmanager
+def opened(session: Session, reference: Reference, by: str = "trusted") -> Iterator[Runner]:
+    """``reference`` as something that runs.
+
+    Args:
+        reference: a session or an evaluated model, which stay open; a model file; or None for
+            the session's own file.
+        by: for a file. ``trusted``: TFLite's reference kernels in the same runtime version on
+            this machine, ``onnx.reference`` in double precision for ONNX. ``native``: the same
+            runtime with its optimised kernels on this machine. ``device``: the same runtime on
+            the same device.
+
+    Raises:
+        OptionError: ``by`` is none of these, or ``device`` would compare the session with itself.
+        MissingTool: an ONNX file, and the package ``onnx`` is not installed.
+        ImageBuildFailed: the runtime's version has no wheel for this machine's architecture.
+    """
+    from edge_harness.device.session import Session as SessionClass
+
+    if by not in WAYS:
+        raise OptionError(
+            f"by={by!r} is no way to execute a reference",
+            next_step=f"use one of: {', '.join(WAYS)}",
+        )
+    if isinstance(reference, (SessionClass, Evaluator)):
+        yield reference
+        return
+    model = session.model if reference is None else read_model(reference)
+    if by == "trusted" and model.format == "onnx":
+        yield Evaluator(model)
+        return
+    if by == "device":
+        if model.content == session.model.content:
+            raise OptionError(
+                f"by='device' would compare {model.path.name!r} with itself",
+                next_step="use by='trusted', or a session on another device",
+            )
+        runtime = session.requirement if model.format == session.model.format else None
+        with session.device.load(model.path, runtime=runtime) as loaded:
+            yield loaded
+        return
+    with reference_session(session, model.path, trusted=by == "trusted") as loaded:
+        yield loaded
+
+
+@contextmanager
+def reference_session(
+    session: Session, model: str | Path | None = None, *, trusted: bool = True
+) -> Iterator[Session]:
+    """``model`` (default: the session's own) under TFLite's reference kernels on this machine,
+    in the same runtime version.
+
+    x86 is no golden reference with its optimised kernels: they saturate and fuse otherwise than
+    Arm's. The reference kernels are plain C++ and gave the same bits on both (65 of 65 layers
+    of MobileNet v2 int8). ONNX Runtime has no such kernels: see
+    :class:`edge_harness.fidelity.evaluator.Evaluator`; here it runs with its native default.
+
+    Raises:
+        ImageBuildFailed: the runtime's version has no wheel for this machine's architecture.
+    """
+    from edge_harness.device.device import open_device
+
+    file = read_model(model) if model is not None else session.model
+    # A model of the other format has no runtime in common with the session: its profile's then.
+    runtime = session.requirement if file.format == session.model.format else None
+    with open_device(session.device.profile, engine="host") as host:
+        try:
+            loaded = host.load(
+                file.path, runtime=runtime, kernels="reference" if trusted else "xnnpack"
+            )
+        except EdgeError as error:
+            error.details.setdefault("reference", str(file.path))
+            raise
+        with loaded:
+            yield loaded
+
+
+def warn_about(reference: Runner) -> list[str]:
+    """Issue a :class:`ReferenceWarning` where ``reference`` is not to be trusted; its text."""
+    doubt = doubt_about(reference)
+    if doubt:
+        warnings.warn(doubt, ReferenceWarning, stacklevel=3)
+    return [doubt] if doubt else []
+
+
+def doubt_about(reference: Runner) -> str:
+    """Why ``reference`` is not to be trusted with this model; empty where nothing is known."""
+    from edge_harness.device.session import Session as SessionClass
+
+    if not isinstance(reference, SessionClass) or reference.device.engine != "host":
+        return ""
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+        return ""
+    if reference.facts["kernels"] == "reference" or not computes_in_integers(reference.model):
+        return ""
+    if reference.model.format == "onnx":
+        why = (
+            "without VNNI its U8×S8 products saturate in 16 bits (onnxruntime issues 6004 and "
+            "20479: off by up to 313), and it does not fuse S8×S8 QDQ as Arm does"
+        )
+    else:
+        why = "its kernels round otherwise than Arm's (47 of 65 layers of MobileNet v2 differed)"
+    return (
+        f"{side(reference)} is no golden reference for the int8 model "
+        f"{reference.model.path.name!r}: x86 with optimised kernels; {why}. Use the file itself "
+        "as reference (a trusted execution), or a session on an Arm device"
+    )
+
+
+def computes_in_integers(model: ModelFile) -> bool:
+    """Whether the model has operators on quantized integers."""
+    if model.format == "onnx":
+        return uses_integers(model.content)
+    from edge_harness.fidelity.graph_tflite import has_quantized_tensors
+
+    return has_quantized_tensors(model.content)
+
+
+def output_steps(model: ModelFile) -> dict[str, float]:
+    """Quantization steps of real outputs that were integers until the last operator, as of most
+    models that are float at both ends and int8 inside. Of an ONNX model only where the package
+    ``onnx`` is there to look into it."""
+    if model.format == "onnx":
+        if not (installed() and computes_in_integers(model)):
+            return {}
+        return dequantized(parse(model.content, model.path))
+    from edge_harness.fidelity.graph_tflite import LiteGraph
+
+    return LiteGraph(model).dequantized()
+
+
+def side(runner: Runner) -> str:
+    """One side of a comparison in words: model, device, runtime and kernels."""
+    device = getattr(runner, "device", None)
+    where = f"{device.name} ({device.engine})" if device is not None else "this machine"
+    return f"{runner.model.path.name} on {where}, {runner.runtime}, kernels {runner.kernels}"

@@ -1,0 +1,264 @@
+"""Debian packages without root and without touching the host's own package database.
+
+``apt-get`` with a configuration of its own resolves, verifies and downloads; ``dpkg-deb``
+unpacks. No maintainer script runs, nothing is emulated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypedDict
+
+from edge_harness.cache import cache_dir, explained, locked, remove_tree
+from edge_harness.errors import ImageBuildFailed, MissingTool
+
+MIRROR_VARIABLE = "EDGE_HARNESS_DEBIAN_MIRROR"
+KEYRING_VARIABLE = "EDGE_HARNESS_DEBIAN_KEYRING"
+_KEYRINGS = (
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+)
+#: Which of the host's settings the private configuration takes over: how to reach the mirror.
+_TRANSPORT = re.compile(r"^Acquire::(https?|ftp|Retries|Check-|ForceIPv|Queue-)", re.IGNORECASE)
+
+
+class Package(TypedDict):
+    """One line of a lock."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise MissingTool(
+            f"{name!r} is not on this machine, and the device's packages are fetched with it",
+            next_step="use a Debian or Ubuntu machine or container, or run "
+            "'edge-harness image build' there and copy the cache folder over",
+        )
+    return path
+
+
+def mirror() -> str:
+    """The Debian mirror: ``$EDGE_HARNESS_DEBIAN_MIRROR``, else the one this host itself uses.
+
+    Raises:
+        MissingTool: there is no apt-get.
+        ImageBuildFailed: the host has no Debian mirror and none is set.
+    """
+    chosen = os.environ.get(MIRROR_VARIABLE)
+    if chosen:
+        return chosen.rstrip("/")
+    listing = subprocess.run(
+        [_tool("apt-get"), "update", "--print-uris", "-o", "Debug::NoLocking=1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    found = mirror_in(listing.stdout)
+    if found is None:
+        raise ImageBuildFailed(
+            "this machine's apt sources name no Debian mirror",
+            next_step=f"set {MIRROR_VARIABLE} to the address of a Debian mirror "
+            "(the folder that holds 'dists' and 'pool')",
+        )
+    return found
+
+
+def mirror_in(print_uris: str) -> str | None:
+    """The first Debian archive in what ``apt-get update --print-uris`` printed."""
+    for match in re.finditer(r"^'([^']+)/dists/([^/']+)/[^']*InRelease'", print_uris, re.MULTILINE):
+        base, suite = match[1], match[2]
+        if re.match(r"(bullseye|bookworm|trixie|forky|sid|stable|testing)$", suite):
+            return base
+    return None
+
+
+def keyring() -> Path:
+    """The keys that sign the Debian archive.
+
+    On a host that is not Debian, ``apt-get download`` brings the keyring package from the
+    host's own (trusted) archive; Ubuntu carries it.
+    """
+    chosen = os.environ.get(KEYRING_VARIABLE)
+    for name in (chosen,) if chosen else _KEYRINGS:
+        if Path(name).is_file():
+            return Path(name)
+    folder = cache_dir() / "keyring"
+    wanted = folder / "usr/share/keyrings/debian-archive-keyring.gpg"
+    if not chosen and not wanted.is_file():
+        folder.mkdir(exist_ok=True)
+        subprocess.run(
+            [_tool("apt-get"), "download", "-q", "debian-archive-keyring"],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        for deb in folder.glob("*.deb"):
+            unpack([deb], folder)
+    if chosen or not wanted.is_file():
+        raise ImageBuildFailed(
+            f"the Debian archive's keys are not here ({chosen or _KEYRINGS[0]!r})",
+            next_step="install debian-archive-keyring, or name the file in " + KEYRING_VARIABLE,
+        )
+    return wanted
+
+
+def configuration(
+    *, base: Path, arch: str, transport: str = "", keyring: Path, mirror: str, suite: str
+) -> tuple[str, str]:
+    """The private ``apt.conf`` and ``sources.list`` that live below ``base``."""
+    conf = f"""\
+APT::Architecture "{arch}";
+APT::Architectures {{ "{arch}"; }};
+APT::Sandbox::User "";
+APT::Install-Recommends "false";
+APT::Get::AllowUnauthenticated "false";
+Debug::NoLocking "true";
+Dir::Etc "{base}/etc";
+Dir::Etc::sourcelist "{base}/sources.list";
+Dir::Etc::sourceparts "{base}/etc/sources.list.d";
+Dir::State "{base}/state";
+Dir::State::status "{base}/status";
+Dir::Cache "{base}/cache";
+Acquire::Languages "none";
+Acquire::Retries "3";
+DPkg::Use-Pty "false";
+{transport}"""
+    return conf, f"deb [arch={arch} signed-by={keyring}] {mirror} {suite} main\n"
+
+
+def _host_transport() -> str:
+    dump = subprocess.run(
+        [_tool("apt-config"), "dump", "--format", '%F "%v";%n', "Acquire"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return "".join(
+        line + "\n" for line in dump.stdout.splitlines() if _TRANSPORT.match(line.strip())
+    )
+
+
+def download(arch: str, suite: str, packages: Sequence[str], into: Path) -> list[Path]:
+    """Download ``packages`` and all they depend on for ``arch`` into ``into``.
+
+    Raises:
+        ImageBuildFailed: apt could not resolve, reach or verify them; its own words follow.
+    """
+    base = cache_dir() / "apt" / f"{arch}-{suite}"
+    with locked(f"apt-{arch}-{suite}"), explained(base):
+        for folder in (
+            "etc/apt.conf.d",
+            "etc/preferences.d",
+            "etc/sources.list.d",
+            "state/lists/partial",
+            "cache/archives/partial",
+        ):
+            (base / folder).mkdir(parents=True, exist_ok=True)
+        (base / "status").touch()
+        conf, sources = configuration(
+            base=base,
+            arch=arch,
+            transport=_host_transport(),
+            keyring=keyring(),
+            mirror=mirror(),
+            suite=suite,
+        )
+        (base / "apt.conf").write_text(conf)
+        (base / "sources.list").write_text(sources)
+        into.mkdir(parents=True, exist_ok=True)
+        (into / "partial").mkdir(exist_ok=True)
+        _apt(base, ["update"], f"read the package lists of {suite} for {arch}")
+        _apt(
+            base,
+            [
+                "install",
+                "--download-only",
+                "--yes",
+                "-o",
+                f"Dir::Cache::archives={into}",
+                *packages,
+            ],
+            f"download {' '.join(packages)} for {arch}",
+        )
+        # A later image of the same suite finds the lists, not yesterday's packages.
+        remove_tree(base / "cache")
+    return sorted(into.glob("*.deb"))
+
+
+def _apt(base: Path, arguments: list[str], purpose: str) -> None:
+    result = subprocess.run(
+        [_tool("apt-get"), "-q", *arguments],
+        env={**os.environ, "APT_CONFIG": str(base / "apt.conf"), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if result.returncode:
+        words = [
+            line
+            for line in (result.stdout + result.stderr).splitlines()
+            if line.startswith(("E:", "W:", "Err:"))
+        ]
+        if any("No space left" in line or "enough free space" in line for line in words):
+            with explained(base):
+                raise OSError(28, "No space left on device", str(base))
+        raise ImageBuildFailed(
+            f"could not {purpose}: " + "; ".join(words[-4:] or result.stderr.splitlines()[-4:]),
+            next_step="check the network and the mirror (edge-harness doctor shows both), "
+            "then run the same command again",
+        )
+
+
+def unpack(debs: Sequence[Path], root: Path) -> list[Package]:
+    """Unpack ``debs`` into ``root``; what was unpacked, by name, version and SHA-256.
+
+    Raises:
+        ImageBuildFailed: a package is damaged.
+        CacheError: the disk is full or read-only.
+    """
+    tool = _tool("dpkg-deb")
+
+    def one(deb: Path) -> Package:
+        fields = subprocess.run(
+            [tool, "--show", "--showformat=${Package} ${Version}", str(deb)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        name, _, version = fields.stdout.partition(" ")
+        return {
+            "name": name,
+            "version": version,
+            "sha256": hashlib.sha256(deb.read_bytes()).hexdigest(),
+        }
+
+    with ThreadPoolExecutor(4) as pool:
+        lock = list(pool.map(one, debs))
+    for deb in debs:
+        result = subprocess.run(
+            [tool, "--extract", str(deb), str(root)], capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            if "No space left" in result.stderr:
+                with explained(root):
+                    raise OSError(28, "No space left on device", str(root))
+            raise ImageBuildFailed(
+                f"could not unpack {deb.name}: {result.stderr.strip()[-300:]}",
+                next_step="run the same command again; it downloads the package anew",
+            )
+    return sorted(lock, key=lambda package: package["name"])

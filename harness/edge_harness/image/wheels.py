@@ -1,0 +1,114 @@
+"""Wheels for the device, chosen by pip for the device's platform; nothing is compiled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from edge_harness.errors import ImageBuildFailed, OptionError
+from edge_harness.image import recipe
+
+VERSION = 1
+_MACHINE = {"arm64": "aarch64", "armhf": "armv7l", "armel": "armv6l", "amd64": "x86_64"}
+#: glibc of each suite: wheels asking for a newer one would not load on the device.
+_GLIBC = {"bookworm": 36, "trixie": 41}
+
+
+class Wheel(TypedDict):
+    """One line of a lock."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+def normalised(requirements: Sequence[str]) -> list[str]:
+    """Sorted requirement strings; adds what a package's own metadata forgets to say.
+
+    Raises:
+        OptionError: one is not a valid requirement specifier (PEP 508).
+    """
+    chosen: dict[str, str] = {}
+    for text in requirements:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise OptionError(
+                f"{text!r} is not a package requirement: {error}",
+                next_step="write it as pip takes it, e.g. 'onnxruntime==1.20.1'",
+            ) from error
+        chosen[canonicalize_name(requirement.name)] = str(requirement)
+    if "tflite-runtime" in chosen:
+        # 2.14 was compiled against numpy 1.x and crashes at import with 2.x, which its
+        # metadata allows.
+        chosen.setdefault("numpy", "numpy<2")
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def pip_argv(requirements: Sequence[str], arch: str, suite: str, target: Path) -> list[str]:
+    """The pip call that installs ``requirements`` for the device into ``target``."""
+    machine = _MACHINE[arch]
+    version = recipe.PYTHON[suite]
+    abi = "cp" + version.replace(".", "")
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC[suite], 16, -1)]
+    platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    argv += ["--no-input", "--no-compile", "--only-binary=:all:", "--target", str(target)]
+    argv += ["--implementation", "cp", "--python-version", version]
+    for name in (abi, "abi3", "none"):
+        argv += ["--abi", name]
+    for name in platforms:
+        argv += ["--platform", name]
+    if arch in ("armhf", "armel"):
+        # numpy is Debian's there (see recipe.packages).
+        argv.append("--no-deps")
+        requirements = [r for r in requirements if Requirement(r).name != "numpy"]
+    return [*argv, *requirements]
+
+
+def install(requirements: Sequence[str], arch: str, suite: str, target: Path) -> list[Wheel]:
+    """Install ``requirements`` into ``target``; what was installed.
+
+    Raises:
+        ImageBuildFailed: there is no wheel for the device, or the index cannot be reached.
+    """
+    report = target.parent / "report.json"
+    target.mkdir(parents=True, exist_ok=True)
+    argv = pip_argv(requirements, arch, suite, target)
+    result = subprocess.run(
+        [*argv, "--report", str(report)],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if result.returncode:
+        words = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        if "No space left" in result.stderr:
+            raise OSError(28, "No space left on device", str(target))
+        raise ImageBuildFailed(
+            f"no wheels for {', '.join(requirements)} on {arch} with Python "
+            f"{recipe.PYTHON[suite]}: " + "; ".join(words[:2] or result.stderr.splitlines()[-2:]),
+            next_step="check the name and version, and that the project publishes wheels for "
+            f"{_MACHINE[arch]}",
+        )
+    installed = json.loads(report.read_text())["install"]
+    report.unlink()
+    return sorted(
+        (
+            {
+                "name": entry["metadata"]["name"],
+                "version": entry["metadata"]["version"],
+                "sha256": entry["download_info"]["archive_info"]["hashes"]["sha256"],
+            }
+            for entry in installed
+        ),
+        key=lambda wheel: wheel["name"],
+    )
