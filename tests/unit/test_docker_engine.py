@@ -24,9 +24,10 @@ from edge_harness.engines.docker import (
     machine as docker_machine,
 )
 from edge_harness.engines.docker.limits import Applied
-from edge_harness.engines.launch import agent_argv, agent_env, process_start_time
+from edge_harness.engines.launch import agent_argv, agent_env
 from edge_harness.errors import InfrastructureError, MissingTool, OptionError
 from edge_harness.image import Image
+from edge_harness.processes import process_start_time
 from edge_harness.profiles import default_registry
 from edge_harness.system import binfmt
 

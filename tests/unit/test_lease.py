@@ -6,7 +6,7 @@ import time
 
 import pytest
 from edge_harness.device import lease as leases
-from edge_harness.engines.launch import process_start_time
+from edge_harness.processes import process_start_time
 
 
 @pytest.fixture(autouse=True)

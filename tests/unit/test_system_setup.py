@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from edge_harness.engines.launch import process_start_time
 from edge_harness.errors import BootFailed, InfrastructureError, MissingTool
 from edge_harness.image import tools
+from edge_harness.processes import process_start_time
 from edge_harness.system import binfmt, dockerd, runner, setup
 
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from edge_harness import wire
 from edge_harness.device.lease import Lease
 from edge_harness.engines import Boot, Engine, Machine, StartSpec
-from edge_harness.engines.launch import boot_failed, tail
+from edge_harness.engines.launch import boot_failed
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError
+from edge_harness.processes import tail
 
 
 class Gone(Exception):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edge_harness import wire
 from edge_harness.device.endings import PostMortem
 from edge_harness.device.results import RunResult
-from edge_harness.engines.launch import tail
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError, OptionError
+from edge_harness.processes import tail
 
 if TYPE_CHECKING:
     from edge_harness.image import Layer

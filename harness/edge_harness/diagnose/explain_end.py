@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.diagnose.pages import page_size_hint
-from edge_harness.engines.launch import AGENT_DIR, LAYERS_DIR, RUN_DIR, tail
+from edge_harness.engines.launch import AGENT_DIR, LAYERS_DIR, RUN_DIR
 from edge_harness.errors import (
     BusError,
     DeviceFailed,
@@ -17,6 +17,7 @@ from edge_harness.errors import (
     ProcessDied,
     Segfault,
 )
+from edge_harness.processes import tail
 
 if TYPE_CHECKING:
     from edge_harness.diagnose import Diagnosis

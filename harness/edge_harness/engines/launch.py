@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from pathlib import Path
 
 from edge_harness.engines import StartSpec
 from edge_harness.errors import BootFailed
+from edge_harness.processes import tail
 
 RUN_DIR = "/run/edge"
 LAYERS_DIR = "/opt/edge/layers"
@@ -139,11 +139,6 @@ def connect_unix(folder: Path, name: str, *, timeout_s: float) -> socket.socket:
     return sock
 
 
-def tail(text: str, lines: int = 20) -> str:
-    """The last ``lines`` lines of ``text``."""
-    return "\n".join(text.rstrip().splitlines()[-lines:])
-
-
 def boot_failed(name: str, engine: str, reason: str, log: str) -> BootFailed:
     """The error for a device that did not come up, with the end of its log."""
     log = tail(log)
@@ -153,35 +148,3 @@ def boot_failed(name: str, engine: str, reason: str, log: str) -> BootFailed:
         next_step="run 'edge-harness doctor' to check this machine",
         details={"device": name, "engine": engine, "reason": reason, "log": log},
     )
-
-
-def process_start_time(pid: int) -> str:
-    """A mark that tells process ``pid`` from a later one of the same number; "" if it is gone.
-
-    Linux: field 22 of /proc/PID/stat, proc(5). Elsewhere only whether it exists.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        if Path("/proc/self").is_dir():
-            return ""
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return ""
-        except PermissionError:
-            pass
-        return "?"
-    fields = stat.rpartition(b")")[2].split()
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
-
-
-def wait_until(condition: object, *, deadline_s: float, step_s: float = 0.005) -> bool:
-    """Poll ``condition()`` until it is true or ``deadline_s`` seconds have passed."""
-    assert callable(condition)
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(step_s)
-    return True

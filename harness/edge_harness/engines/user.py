@@ -28,12 +28,10 @@ from edge_harness.engines.launch import (
     agent_env,
     boot_failed,
     connect_unix,
-    process_start_time,
     system_files,
-    tail,
-    wait_until,
 )
 from edge_harness.errors import EdgeError, MissingCapability
+from edge_harness.processes import process_start_time, tail, wait_until
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile

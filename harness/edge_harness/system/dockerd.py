@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_harness.cache import cache_dir, explained
-from edge_harness.engines.launch import process_start_time, tail, wait_until
 from edge_harness.errors import BootFailed, EdgeError, InfrastructureError
+from edge_harness.processes import process_start_time, tail, wait_until
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0

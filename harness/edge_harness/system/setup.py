@@ -231,7 +231,7 @@ def _note_step(step: Step, say: Say) -> None:
 
 
 def _note_package_start(say: Say) -> None:
-    from edge_harness.engines.launch import process_start_time
+    from edge_harness.processes import process_start_time
 
     if dockerd.systemd_runs():
         _note("dockerd", {"how": "systemd"})

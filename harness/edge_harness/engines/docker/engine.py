@@ -32,11 +32,10 @@ from edge_harness.engines.launch import (
     agent_argv,
     agent_env,
     boot_failed,
-    process_start_time,
     system_files,
-    tail,
 )
 from edge_harness.errors import EdgeError, InfrastructureError, MissingTool
+from edge_harness.processes import process_start_time, tail
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -299,7 +299,7 @@ def container_held(labels: Mapping[str, str]) -> bool:
 
     Goes by the holders that ``edge_harness.device.lease`` notes below the device's state folder.
     """
-    from edge_harness.engines.launch import process_start_time
+    from edge_harness.processes import process_start_time
 
     if labels.get("edge-harness.host") != socket.gethostname():
         return True

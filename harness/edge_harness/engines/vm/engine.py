@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edge_harness.agent.inside import socket_name
 from edge_harness.cache import cache_dir, explained, locked, remove_tree, staged
 from edge_harness.engines import Availability, Limits, StartSpec
-from edge_harness.engines.launch import agent_argv, agent_env, boot_failed, wait_until
+from edge_harness.engines.launch import agent_argv, agent_env, boot_failed
 from edge_harness.engines.vm.argv import (
     Board,
     Disk,
@@ -46,6 +46,7 @@ from edge_harness.errors import BootFailed, CacheError, EmulatorCrashed, ImageBu
 from edge_harness.image.board_tools import BoardTools, ensure_board_tools, installed_board_tools
 from edge_harness.image.disk import disk_id, ensure_blank, ensure_disk, overlay
 from edge_harness.image.kernel import FLAVOURS, Kernel, ensure_kernel
+from edge_harness.processes import wait_until
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from edge_harness.cache import explained, private_folder
 from edge_harness.engines import StartSpec
-from edge_harness.engines.launch import process_start_time
 from edge_harness.engines.vm.argv import Board, board_argv
 from edge_harness.engines.vm.machine import VmMachine
 from edge_harness.engines.vm.streams import PORTS, make_locks, port_name
 from edge_harness.errors import EmulatorCrashed
+from edge_harness.processes import process_start_time
 
 TIMEOUT_S = 60.0
 #: Memory that is a file already stays out of the saved state.

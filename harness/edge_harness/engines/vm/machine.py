@@ -17,12 +17,12 @@ from typing import Any
 from edge_harness import wire
 from edge_harness.cache import cache_dir, remove_tree
 from edge_harness.engines import Limits
-from edge_harness.engines.launch import process_start_time, wait_until
 from edge_harness.engines.vm.argv import Disk, disk_nodes, scsi_disk
 from edge_harness.engines.vm.boot import FIRST_LAYER, STORAGE
 from edge_harness.engines.vm.qmp import execute
 from edge_harness.engines.vm.streams import open_stream
 from edge_harness.errors import EmulatorCrashed, OptionError
+from edge_harness.processes import process_start_time, wait_until
 
 #: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
 _OOM = re.compile(

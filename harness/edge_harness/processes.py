@@ -1,0 +1,109 @@
+"""Processes on this host: which one it is, the end of what it said, and waiting for it.
+
+Every wait here has an end. :func:`wait_for` is the one way to wait for something a process is to
+do: it gives up at once when the process is gone, and says how things stood and what the process
+said last (as the wait strategies of testcontainers do).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def process_start_time(pid: int) -> str:
+    """A mark that tells process ``pid`` from a later one of the same number; "" if it is gone.
+
+    Linux: field 22 of /proc/PID/stat, proc(5). Elsewhere only whether it exists.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        if Path("/proc/self").is_dir():
+            return ""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return ""
+        except PermissionError:
+            pass
+        return "?"
+    fields = stat.rpartition(b")")[2].split()
+    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def tail(text: str, lines: int = 20) -> str:
+    """The last ``lines`` lines of ``text``."""
+    return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+def wait_until(
+    condition: Callable[[], object], *, deadline_s: float, step_s: float = 0.005
+) -> bool:
+    """Poll ``condition()`` until it is true or ``deadline_s`` seconds have passed.
+
+    For what needs no explanation when it does not come, such as the end of a process that was
+    killed; anything else is waited for with :func:`wait_for`.
+    """
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(step_s)
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vain:
+    """Why a wait was in vain; true wherever the wait's answer is tested."""
+
+    reason: str
+    """How things stood, in half a sentence: why the process ended, or what did not come in how
+    many seconds."""
+    last_words: str
+    """All that it wrote so far; "" if nothing. Cut with :func:`tail` for a message."""
+
+    def __str__(self) -> str:
+        said = tail(self.last_words)
+        return self.reason + (f"\n--- it said ---\n{said}\n---" if said else " (it said nothing)")
+
+
+def wait_for(
+    what: str,
+    ready: Callable[[], object],
+    *,
+    alive: Callable[[], bool],
+    status: Callable[[], str],
+    last_words: Callable[[], str],
+    deadline_s: float,
+    step_s: float = 0.005,
+    alive_step_s: float = 0.0,
+) -> Vain | None:
+    """Wait until ``ready()`` is true; None then, else why it did not come to that.
+
+    Args:
+        what: what is to come, without article: ``answer of its agent``.
+        alive: whether the process it is to come from still runs; the wait ends at once when not.
+        status: how that process ended, or how it stands while it runs; may be "".
+        last_words: what the process wrote; asked only when the wait was in vain.
+        deadline_s: after how many seconds the wait is given up.
+        step_s: seconds between two looks at ``ready``.
+        alive_step_s: seconds between two looks at ``alive``, where looking is not cheap.
+    """
+    start = time.monotonic()
+    next_look = start + alive_step_s
+    while not ready():
+        now = time.monotonic()
+        if now >= next_look:
+            if not alive():
+                return Vain(reason=status() or "it is gone", last_words=last_words())
+            next_look = now + alive_step_s
+        if now > start + deadline_s:
+            stood = status()
+            reason = f"no {what} within {deadline_s:g} s" + (f" ({stood})" if stood else "")
+            return Vain(reason=reason, last_words=last_words())
+        time.sleep(step_s)
+    return None
