@@ -10,6 +10,7 @@
     │   ├── ModelError         a model file: missing, truncated, wrong format
     │   │   └── UnsupportedModel   a sound file that this runtime cannot execute
     │   ├── InputError         tensors that do not fit the model
+    │   ├── EvidenceError      a figure or verdict that cannot be one
     │   └── MissingCapability  the engine cannot prove what the test needs
     ├── DeviceFailed           the device did what the real board would do: a finding
     │   ├── IllegalInstruction
@@ -92,6 +93,10 @@ class UnsupportedModel(ModelError):
 
 class InputError(UserError):
     """Tensors that do not fit the model's inputs."""
+
+
+class EvidenceError(UserError):
+    """A figure or a verdict that cannot be one, or cannot be read."""
 
 
 class MissingCapability(UserError):
