@@ -35,7 +35,9 @@ A test that ends in ``DeviceFailed`` or ``UserError`` is a failed test; one that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+_E = TypeVar("_E", bound="EdgeError")
 
 
 class EdgeError(Exception):
@@ -57,13 +59,25 @@ class EdgeError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message
 
+    def but(
+        self: _E, *, message: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> _E:
+        """The same error with another message, or with more ``details``; this one stays as it
+        is, since whoever else holds it would find it changed. Where it is raised instead, the
+        traceback goes on from there: ``raise error.but(…) from error.__cause__``."""
+        changed = _rebuild(
+            type(self),
+            self.message if message is None else message,
+            self.next_step,
+            {**self.details, **(details or {})},
+        )
+        return changed.with_traceback(self.__traceback__)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.message, self.next_step, self.details))
 
 
-def _rebuild(
-    cls: type[EdgeError], message: str, next_step: str, details: dict[str, Any]
-) -> EdgeError:
+def _rebuild(cls: type[_E], message: str, next_step: str, details: dict[str, Any]) -> _E:
     return cls(message, next_step=next_step, details=details)
 
 

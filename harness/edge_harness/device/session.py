@@ -195,11 +195,9 @@ class Session:
                 try:
                     results.append(self._once(arrays))
                 except DeviceFailed as single:
-                    single.details["example"] = len(results)
-                    raise
+                    raise single.but(details={"example": len(results)}) from single.__cause__
             if len(group) == 1:
-                error.details["example"] = len(results)
-                raise
+                raise error.but(details={"example": len(results)}) from error.__cause__
         each_s = (time.perf_counter() - started) / len(group)
         each_bytes = sum(array.nbytes for array in group[0]) + sum(
             t.dtype.itemsize * _count(t.shape) for t in self.outputs

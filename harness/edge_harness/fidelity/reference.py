@@ -98,8 +98,8 @@ def reference_session(
                 file.path, runtime=runtime, kernels="reference" if trusted else "xnnpack"
             )
         except EdgeError as error:
-            error.details.setdefault("reference", str(file.path))
-            raise
+            marked = {"reference": str(file.path), **error.details}
+            raise error.but(details=marked) from error.__cause__
         with loaded:
             yield loaded
 

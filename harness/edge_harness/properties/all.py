@@ -176,9 +176,7 @@ def check_all(
         f"{session.runtime}, kernels {session.kernels}",
     )
     if death is not None:
-        death.message = f"{death.message}\n{results}"
-        death.args = (death.message,)
-        raise death
+        raise death.but(message=f"{death.message}\n{results}") from death.__cause__
     if failures:
         first = failures[0]
         raise PropertyFailed(

@@ -335,9 +335,7 @@ def _report(
                 "\n  if not every number is a legal input there (tokens, indices), say which are: "
                 f"ranges={{{wide[0]!r}: (lowest, highest)}}"
             )
-        error.message = f"{error.message}\n{text}"
-        error.args = (error.message,)
-        raise error
+        raise error.but(message=f"{error.message}\n{text}") from error.__cause__
     raise PropertyFailed(text, name=name, inputs=smallest, found=found, repeatable=repeatable)
 
 

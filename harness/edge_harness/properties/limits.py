@@ -99,9 +99,8 @@ def _past_the_check(session: Session, wrong: Inputs, what: str, fail: Any) -> No
         except RuntimeFailed:
             return
         except DeviceFailed as error:
-            error.message = f"{error.message}\n  the input was illegal: {what}"
-            error.args = (error.message,)
-            raise
+            text = f"{error.message}\n  the input was illegal: {what}"
+            raise error.but(message=text) from error.__cause__
     raise fail(f"the runtime answered {what} instead of refusing it", wrong)
 
 
