@@ -13,7 +13,7 @@ from edge_harness.clock.counting.inputs import default_inputs
 from edge_harness.clock.counting.plugin_build import ensure_plugin
 from edge_harness.clock.counting.predict import estimate
 from edge_harness.clock.pipeline import core_named
-from edge_harness.device.device import open_device
+from edge_harness.device.device import start_device
 from edge_harness.image.board_tools import ensure_board_tools
 from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
@@ -33,7 +33,7 @@ def model(tmp_path_factory):
 def inference_s(model, plugin: str) -> float:
     """The fastest of five steady inferences on the whole board, markers around each."""
     warm = ("tflite", RPI4.runtime_requirement("tflite"))
-    with open_device(RPI4, engine="vm", plugin=plugin, warm=warm) as board:
+    with start_device(RPI4, engine="vm", plugin=plugin, warm=warm) as board:
         if plugin:
             (board._state_dir / "clock").mkdir()
         with board.load(model) as session:

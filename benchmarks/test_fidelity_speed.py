@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from edge_harness import fidelity
-from edge_harness.device.device import open_device
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 from fixtures.architectures import build

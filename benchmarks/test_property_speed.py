@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_harness import properties
-from edge_harness.device.device import open_device
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 MODELS = Path(__file__).parent.parent / "fixtures" / "models"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_harness.device.device import open_device
 from edge_harness.image import ensure_image, ensure_layer
 from edge_harness.image.tools import ensure_tools
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 REPOSITORY = Path(__file__).parent.parent

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from edge_harness import fidelity
-from edge_harness.device.device import open_device
 from edge_harness.errors import EdgeError
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -36,8 +36,9 @@ try:
 except ImportError:
     sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
-from edge_harness.device.device import Device, open_device
+from edge_harness.device.device import Device
 from edge_harness.errors import DeviceFailed, EdgeError, InputError, UnsupportedModel
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 

@@ -34,8 +34,8 @@ try:
 except ImportError:
     sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
-from edge_harness.device.device import open_device
 from edge_harness.errors import EdgeError
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 ROWS, INNER, COLUMNS = 4, 64, 32

@@ -337,9 +337,10 @@ def run(
 
     Ends with the program's exit status, or 128 and the number of the signal that killed it.
     """
-    from edge_harness.device.device import open_device, sweep
+    from edge_harness.device.device import sweep
     from edge_harness.engines import Limits
     from edge_harness.errors import OptionError
+    from edge_harness.opening import open_device
 
     for item in environment:
         if "=" not in item:

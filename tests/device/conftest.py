@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_harness.device.device import choose_engine, open_device, sweep
+from edge_harness.device.device import choose_engine, sweep
 from edge_harness.errors import EdgeError
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 REPOSITORY = Path(__file__).parent.parent.parent

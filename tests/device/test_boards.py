@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_harness.device.device import open_device
 from edge_harness.engines import Limits
 from edge_harness.errors import InputError, MissingCapability, OptionError, OutOfMemory, ProcessDied
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 MAP_SECOND_PAGE = """
@@ -240,7 +240,7 @@ def test_a_killed_board_comes_back(fresh):
 
 def test_a_killed_harness_leaves_no_board(tmp_path):
     script = (
-        "import os, signal\nfrom edge_harness.device.device import open_device\n"
+        "import os, signal\nfrom edge_harness.opening import open_device\n"
         "from edge_harness.profiles import default_registry\n"
         "device = open_device(default_registry().get('rpi3b'), engine='vm')\n"
         "print(device._running.machine.record()['pid'], flush=True)\n"

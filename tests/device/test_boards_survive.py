@@ -15,7 +15,7 @@ from edge_harness.image.tools import ensure_tools
 
 OPEN = """
 import os, sys
-from edge_harness.device.device import open_device
+from edge_harness.opening import open_device
 from edge_harness.device.lease import sweep
 from edge_harness.profiles import default_registry
 sweep()
@@ -102,7 +102,7 @@ def test_ctrl_c_while_a_board_is_saved(own_cache):
 FULL = """
 import json, os, sys, threading, time
 from pathlib import Path
-from edge_harness.device.device import open_device
+from edge_harness.opening import open_device
 from edge_harness.errors import CacheError
 from edge_harness.device.lease import sweep
 from edge_harness.profiles import default_registry

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from edge_harness.clock.counting.count import Rig
 from edge_harness.clock.counting.source import subject_of
-from edge_harness.device.device import open_device
 from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 from fixtures.architectures import build

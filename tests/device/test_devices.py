@@ -140,7 +140,7 @@ def test_devices_of_a_killed_test_run_are_gone_after_the_next_start(open_on, eng
     open_on("rpi4", engine).close()
     script = textwrap.dedent(
         f"""
-        from edge_harness.device.device import open_device
+        from edge_harness.opening import open_device
         from edge_harness.profiles import default_registry
         device = open_device(default_registry().get("rpi4"), engine={engine!r})
         print(device._running._lease.state_dir, flush=True)
@@ -166,7 +166,7 @@ def test_two_processes_share_one_running_device(open_on, engine):
         first.run(["sh", "-c", "echo shared > /tmp/mark"]).check()
         script = textwrap.dedent(
             f"""
-            from edge_harness.device.device import open_device
+            from edge_harness.opening import open_device
             from edge_harness.profiles import default_registry
             with open_device(
                 default_registry().get("rpi4"), engine={engine!r}, share={share!r}

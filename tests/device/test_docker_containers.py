@@ -257,7 +257,7 @@ def test_containers_that_nobody_holds_are_removed_and_others_are_not(rpi4, open_
     script = textwrap.dedent(
         """
         import os
-        from edge_harness.device.device import open_device
+        from edge_harness.opening import open_device
         from edge_harness.profiles import default_registry
         device = open_device(default_registry().get("rpi4"), engine="docker")
         print(device._running.machine.container_id, flush=True)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from edge_harness import fidelity
 from edge_harness.cli import main
-from edge_harness.device.device import open_device
 from edge_harness.errors import MissingTool, OptionError
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 pytest.importorskip("onnx")

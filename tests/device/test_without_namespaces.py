@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from edge_harness.device.device import open_device
 from edge_harness.engines import user
 from edge_harness.errors import MissingCapability, MissingTool
+from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
 RPI4 = default_registry().get("rpi4")

@@ -1,5 +1,5 @@
 """pytest inside pytest. ``edge`` runs it with the plugin; ``fake_devices`` puts a stand-in behind
-``open_device`` where a test is about the plugin and not about what an emulator does."""
+``start_device`` where a test is about the plugin and not about what an emulator does."""
 
 import importlib.metadata
 
@@ -49,7 +49,7 @@ class FakeDevice:
         record(f"close {self.name}")
 
 
-def open_device(profile, *, engine, needs, share, limits, progress, profiles, runtimes):
+def start_device(profile, *, engine, share, limits, runtimes, **rest):
     record(f"open {profile.name} {engine} {share and 'shared'} {limits.memory_mib}")
     record(f"runtimes {','.join(runtimes)}")
     if share:
@@ -59,7 +59,7 @@ def open_device(profile, *, engine, needs, share, limits, progress, profiles, ru
     return FakeDevice(profile, engine)
 
 
-edge_harness.device.device.open_device = open_device
+edge_harness.device.device.start_device = start_device
 """
 
 
@@ -69,7 +69,7 @@ def _the_real_devices_come_back(monkeypatch):
     import edge_harness.device.device
 
     monkeypatch.setattr(
-        edge_harness.device.device, "open_device", edge_harness.device.device.open_device
+        edge_harness.device.device, "start_device", edge_harness.device.device.start_device
     )
 
 

@@ -50,7 +50,8 @@ def compare(
         EdgeError: something is wrong with the request, the device or the machinery.
     """
     from edge_harness import fidelity
-    from edge_harness.device.device import open_device, sweep
+    from edge_harness.device.device import sweep
+    from edge_harness.opening import open_device
 
     limits = parse_tolerances(tolerances)
     fidelity.DEFAULTS.but(limits)

@@ -29,6 +29,7 @@ from edge_harness.models.file import (
 )
 
 if TYPE_CHECKING:
+    from edge_harness.device.latency_source import LatencySource
     from edge_harness.device.session import Session
     from edge_harness.egress.packets import Egress
     from edge_harness.image import Image, Layer
@@ -40,7 +41,7 @@ WARM_TIMEOUT_S = 180.0
 
 
 class Device(Programs, BoardControls):
-    """A running device; made by :func:`open_device`, a context manager.
+    """A running device; made by :func:`edge_harness.opening.open_device`, a context manager.
 
     Not shared between threads; several processes may share the machine behind it.
     """
@@ -60,12 +61,13 @@ class Device(Programs, BoardControls):
         plugin: str = "",
         icount: bool = False,
         warm: tuple[str, str] | None = None,
+        latency_source: LatencySource | None = None,
     ) -> None:
         self.profile = profile
+        self.latency_source = latency_source
+        """What :meth:`edge_harness.device.session.Session.latency` asks."""
         self.runtimes = tuple(runtimes)
         """Runtimes to take instead of the profile's, such as ``onnxruntime==1.21.0``."""
-        self.refresh_clock = False
-        """Whether latencies are counted again although they are known (``--edge-refresh``)."""
         self.availability = availability
         self.findings: list[Finding] = []
         self._image = image
@@ -458,7 +460,7 @@ def _likely_runtime(
     return (f"{key}:{module}",) if key else ()
 
 
-def open_device(
+def start_device(
     profile: Profile,
     *,
     engine: str = "auto",
@@ -471,8 +473,11 @@ def open_device(
     plugin: str = "",
     icount: bool = False,
     warm: tuple[str, str] | None = None,
+    latency_source: LatencySource | None = None,
 ) -> Device:
-    """Bring ``profile`` up.
+    """Bring ``profile`` up, with what only the plugin and the device clock ask for.
+
+    Users have :func:`edge_harness.opening.open_device`.
 
     Args:
         profile: what the board is.
@@ -488,6 +493,7 @@ def open_device(
             at the same addresses at every start, so that what it sees can be repeated.
         icount: let the board's clock count instructions, one a nanosecond (``vm`` alone).
         warm: runtime (``tflite``) and requirement to import at start, instead of the likely one.
+        latency_source: what sessions ask for latencies; None where nobody will ask.
 
     Raises:
         MissingCapability: the engine cannot prove what ``needs`` asks for.
@@ -524,7 +530,8 @@ def open_device(
         plugin=plugin,
         icount=icount,
         warm=warm,
+        latency_source=latency_source,
     )
 
 
-__all__ = ["Device", "DeviceInfo", "Finding", "RunResult", "choose_engine", "open_device", "sweep"]
+__all__ = ["Device", "DeviceInfo", "Finding", "RunResult", "choose_engine", "start_device", "sweep"]

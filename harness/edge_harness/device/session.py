@@ -18,6 +18,7 @@ from edge_harness.errors import (
     DeviceTimeout,
     InputError,
     InternalError,
+    MissingCapability,
     RuntimeFailed,
 )
 from edge_harness.models.file import ModelFile
@@ -278,15 +279,29 @@ class Session:
             OptionError: more threads than the board has cores.
             InputError: inputs do not fit the model.
         """
-        from edge_harness.clock.counting.source import latency
-
-        return latency(self, inputs, threads=threads, refresh=refresh)
+        source = self.device.latency_source
+        if source is None:
+            raise MissingCapability(
+                f"nothing tells latencies of this {self.device.name}: it was started without a "
+                "latency source",
+                next_step="open it with edge_harness.opening.open_device",
+            )
+        return source.latency(self, inputs, threads=threads, refresh=refresh)
 
     def latencies(self, samples: Iterable[Any], *, threads: int | None = None) -> Percentiles:
-        """:meth:`latency` of each of ``samples``, for models whose path depends on data."""
-        from edge_harness.clock.counting.source import latencies
+        """:meth:`latency` of each of ``samples``, for models whose path depends on data.
 
-        return latencies(self, samples, threads=threads)
+        Raises:
+            InputError: there are no samples, or one does not fit the model.
+        """
+        from edge_harness.clock.estimate import Percentiles
+
+        found = tuple(self.latency(sample, threads=threads) for sample in samples)
+        if not found:
+            raise InputError(
+                "there are no samples to estimate", next_step="give at least one input"
+            )
+        return Percentiles(estimates=found)
 
     def between_markers(self, inputs: Any, repeats: int) -> dict[str, Any]:
         """Run ``repeats`` times, each between the device clock's markers; what is mapped where."""

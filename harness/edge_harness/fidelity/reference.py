@@ -87,7 +87,7 @@ def reference_session(
     Raises:
         ImageBuildFailed: the runtime's version has no wheel for this machine's architecture.
     """
-    from edge_harness.device.device import open_device
+    from edge_harness.opening import open_device
 
     file = read_model(model) if model is not None else session.model
     # A model of the other format has no runtime in common with the session: its profile's then.

@@ -149,14 +149,15 @@ class Pool:
 
     def _open(self, wanted: Wanted, key: _Key, *, share: str | None) -> Device:
         __tracebackhide__ = True
-        from edge_harness.device.device import open_device
+        from edge_harness.clock.counting.source import DeviceClock
+        from edge_harness.device.device import start_device
 
         remembered = key, "shared" if share else "fresh"
         if remembered in self._failed:
             # Tried once: what failed to start will fail again, and each try may take minutes.
             raise copy.copy(self._failed[remembered])
         try:
-            device = open_device(
+            return start_device(
                 self.profile(wanted),
                 engine=key[1],
                 needs=self._needs(wanted),
@@ -165,9 +166,8 @@ class Pool:
                 progress=self._say,
                 profiles=self._registry.working()[0] if self.settings.profile_dirs else (),
                 runtimes=self.settings.runtimes,
+                latency_source=DeviceClock(refresh=self.settings.refresh, progress=self._say),
             )
-            device.refresh_clock = self.settings.refresh
-            return device
         except MissingCapability as error:
             if self.settings.strict:
                 raise

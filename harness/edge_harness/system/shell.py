@@ -51,8 +51,8 @@ def docker_argv(docker: str, url: str, container: str, profile: Profile) -> list
 
 
 def _in_container(profile: Profile, say: Callable[[str], None]) -> Shell:
-    from edge_harness.device.device import open_device
     from edge_harness.engines.docker.machine import DockerMachine
+    from edge_harness.opening import open_device
 
     docker = shutil.which("docker")
     if docker is None:
@@ -87,7 +87,7 @@ def _on_board(profile: Profile, say: Callable[[str], None]) -> Shell:
     import json
     import sys
 
-    from edge_harness.device.device import open_device
+    from edge_harness.opening import open_device
 
     machine = running_board(profile)
     close: Callable[[], None] = lambda: None  # noqa: E731

@@ -121,10 +121,10 @@ class Rig:
         """Without a plugin: instructions of an inference by the board's own clock, with the
         runtime and its kernels. Everything that runs on the board counts, so the least of
         ``repeats`` is taken."""
-        from edge_harness.device.device import open_device
+        from edge_harness.device.device import start_device
 
         with (
-            open_device(
+            start_device(
                 self.profile,
                 engine="vm",
                 progress=self._progress,
@@ -140,7 +140,7 @@ class Rig:
 
     def _board(self, subject: Subject) -> Device:
         """The board with the subject's runtime imported before it was saved."""
-        from edge_harness.device.device import open_device
+        from edge_harness.device.device import start_device
         from edge_harness.engines.vm.engine import VmEngine
         from edge_harness.image.board_tools import ensure_board_tools
 
@@ -155,7 +155,7 @@ class Rig:
         if tools.root is None:
             check_plugins(tools.qemu(self.profile.os.arch))
         library = ensure_plugin(tools.version, self._progress)
-        return open_device(
+        return start_device(
             self.profile,
             engine="vm",
             progress=self._progress,

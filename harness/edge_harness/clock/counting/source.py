@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.clock.counting.count import Subject
-from edge_harness.clock.counting.inputs import made_up
-from edge_harness.clock.counting.predict import estimate
-from edge_harness.clock.estimate import LatencyEstimate, Percentiles
-from edge_harness.errors import InputError, MissingCapability
-from edge_harness.models.tensors import arrange
+from edge_harness.errors import MissingCapability
 
 if TYPE_CHECKING:
+    from edge_harness.clock.counting.count import Progress, Subject
+    from edge_harness.clock.estimate import LatencyEstimate
     from edge_harness.device.session import Session
 
 #: What a session was asked for that does not decide the instructions of one thread.
@@ -27,6 +23,10 @@ def subject_of(session: Session, inputs: Any = None) -> Subject:
             than on the board's cores.
         InputError: inputs do not fit the model.
     """
+    from edge_harness.clock.counting.count import Subject
+    from edge_harness.clock.counting.inputs import made_up
+    from edge_harness.models.tensors import arrange
+
     request = {k: v for k, v in session._request.items() if k not in _OTHERS}
     if request.pop("delegates", None):
         raise MissingCapability(
@@ -55,23 +55,31 @@ def subject_of(session: Session, inputs: Any = None) -> Subject:
     )
 
 
-def latency(
-    session: Session, inputs: Any, *, threads: int | None, refresh: bool | None
-) -> LatencyEstimate:
-    """See :meth:`edge_harness.device.session.Session.latency`."""
-    device = session.device
-    return estimate(
-        device.profile,
-        subject_of(session, inputs),
-        threads=threads or int(session.facts["threads"]),
-        refresh=device.refresh_clock if refresh is None else refresh,
-        progress=device._progress,
-    )
+class DeviceClock:
+    """Predicts latencies of a device's sessions; a
+    :class:`edge_harness.device.latency_source.LatencySource`."""
 
+    def __init__(self, *, refresh: bool = False, progress: Progress | None = None) -> None:
+        """``refresh``: count again although the answer is known (``--edge-refresh``)."""
+        self._refresh = refresh
+        self._progress = progress
 
-def latencies(session: Session, samples: Iterable[Any], *, threads: int | None) -> Percentiles:
-    """See :meth:`edge_harness.device.session.Session.latencies`."""
-    found = tuple(latency(session, s, threads=threads, refresh=None) for s in samples)
-    if not found:
-        raise InputError("there are no samples to estimate", next_step="give at least one input")
-    return Percentiles(estimates=found)
+    def latency(
+        self,
+        session: Session,
+        inputs: Any = None,
+        *,
+        threads: int | None = None,
+        refresh: bool | None = None,
+    ) -> LatencyEstimate:
+        """See :meth:`edge_harness.device.latency_source.LatencySource.latency`."""
+        # Not before it is asked for: most tests open a device and never ask for a latency.
+        from edge_harness.clock.counting.predict import estimate
+
+        return estimate(
+            session.device.profile,
+            subject_of(session, inputs),
+            threads=threads or int(session.facts["threads"]),
+            refresh=self._refresh if refresh is None else refresh,
+            progress=self._progress,
+        )

@@ -1,0 +1,52 @@
+"""Bring a board up: the one place where a device meets what answers for its latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from edge_harness.clock.counting.source import DeviceClock
+from edge_harness.device.device import Device, Progress, start_device
+
+if TYPE_CHECKING:
+    from edge_harness.engines import Limits
+    from edge_harness.profiles import Profile
+
+
+def open_device(
+    profile: Profile,
+    *,
+    engine: str = "auto",
+    needs: Iterable[str] = (),
+    share: str | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    runtimes: Sequence[str] = (),
+) -> Device:
+    """Bring ``profile`` up; its sessions' latencies are predicted by the device clock.
+
+    Args:
+        profile: what the board is.
+        engine: the name of an engine, or ``auto`` for the first that proves ``needs``.
+        needs: capabilities the device must have; see :data:`edge_harness.engines.CAPABILITIES`.
+        share: processes that give the same string share one running device.
+        limits: instead of the profile's own memory (MiB) and CPUs.
+        progress: called with a line of text while something slow happens.
+        runtimes: instead of the profile's, where ``load`` names no version: pinned
+            distributions such as ``onnxruntime==1.21.0``.
+
+    Raises:
+        MissingCapability: the engine cannot prove what ``needs`` asks for.
+        MissingTool: no engine can run here; the message has the fix.
+        ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.
+    """
+    return start_device(
+        profile,
+        engine=engine,
+        needs=needs,
+        share=share,
+        limits=limits,
+        progress=progress,
+        runtimes=runtimes,
+        latency_source=DeviceClock(progress=progress),
+    )
