@@ -186,7 +186,7 @@ def test_warm_board_against_a_cold_one(report):
 
 def test_memory_of_a_second_board(report):
     with open_device(RPI4, engine="vm") as one, open_device(RPI4, engine="vm") as two:
-        pids = [board._running.machine.record()["pid"] for board in (one, two)]
+        pids = [board.hold.machine.record()["pid"] for board in (one, two)]
         both = sum(map(resident_mib, pids))
         one.close()
         report("host memory of a second board", both - resident_mib(pids[1]), 150, "MiB")

@@ -233,8 +233,8 @@ def test_the_same_program_runs_on_4_kib_pages(board):
 
 
 def test_a_killed_board_comes_back(fresh):
-    os.kill(fresh._running.machine.record()["pid"], signal.SIGKILL)
-    assert fresh._running.wait_for_end()
+    os.kill(fresh.hold.machine.record()["pid"], signal.SIGKILL)
+    assert fresh.hold.wait_for_end()
     assert fresh.run(["true"]).returncode == 0
 
 
@@ -243,7 +243,7 @@ def test_a_killed_harness_leaves_no_board(tmp_path):
         "import os, signal\nfrom edge_harness.opening import open_device\n"
         "from edge_harness.profiles import default_registry\n"
         "device = open_device(default_registry().get('rpi3b'), engine='vm')\n"
-        "print(device._running.machine.record()['pid'], flush=True)\n"
+        "print(device.hold.machine.record()['pid'], flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -132,7 +132,7 @@ def test_a_closed_device_says_so(open_on, engine):
 
 def test_a_device_that_was_killed_is_started_again(open_on, engine):
     with open_on("rpi4", engine) as device:
-        device._running.machine.stop()
+        device.hold.machine.stop()
         assert device.run(["true"]).returncode == 0
 
 
@@ -143,7 +143,7 @@ def test_devices_of_a_killed_test_run_are_gone_after_the_next_start(open_on, eng
         from edge_harness.opening import open_device
         from edge_harness.profiles import default_registry
         device = open_device(default_registry().get("rpi4"), engine={engine!r})
-        print(device._running._lease.state_dir, flush=True)
+        print(device.hold._lease.state_dir, flush=True)
         input()
         """
     )
@@ -183,8 +183,8 @@ def test_two_processes_share_one_running_device(open_on, engine):
 
 def test_a_device_without_holders_ends_by_itself(open_on):
     device = open_on("rpi4", "user")
-    machine = device._running.machine
-    device._running._hang_up()
+    machine = device.hold.machine
+    device.hold._hang_up()
     deadline = time.monotonic() + 15
     while machine.alive() and time.monotonic() < deadline:
         time.sleep(0.1)

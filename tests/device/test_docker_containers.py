@@ -68,7 +68,7 @@ def small(open_on):
 
 
 def container(device):
-    return device._running.machine.container_id
+    return device.hold.machine.container_id
 
 
 def first_line(device, *paths):
@@ -136,7 +136,7 @@ def test_a_limit_nobody_can_have_is_refused_and_the_device_lives_on(rpi4, limits
 
 def test_a_container_killed_from_outside_says_so(open_on, api):
     with open_on("rpi4", "docker") as device:
-        machine = device._running.machine
+        machine = device.hold.machine
         api.kill(container(device))
         deadline = time.monotonic() + 10
         while machine.alive() and time.monotonic() < deadline:
@@ -164,7 +164,7 @@ def test_a_death_in_the_middle_of_something_names_its_reason(open_on, api):
 
 
 def test_a_device_whose_first_process_is_out_of_memory_says_so(small):
-    machine = small._running.machine
+    machine = small.hold.machine
     # The killer takes the largest process, unless another is volunteered. The program that
     # eats was forked from that one, so it takes its own name off the list.
     small.run(["sh", "-c", "echo 1000 > /proc/1/oom_score_adj"]).check()
@@ -244,7 +244,7 @@ def test_nothing_is_left_in_docker_after_a_device_was_closed(open_on, api):
 def test_a_start_that_was_killed_half_way_is_found_by_its_label(open_on, api):
     device = open_on("rpi4", "docker")
     try:
-        state_dir = device._running._lease.state_dir
+        state_dir = device.hold._lease.state_dir
         # All that is on disk at that moment: neither the container's name nor its id.
         half = docker.DockerEngine().attach({"engine": "docker", "state_dir": str(state_dir)})
         half.stop()
@@ -260,7 +260,7 @@ def test_containers_that_nobody_holds_are_removed_and_others_are_not(rpi4, open_
         from edge_harness.opening import open_device
         from edge_harness.profiles import default_registry
         device = open_device(default_registry().get("rpi4"), engine="docker")
-        print(device._running.machine.container_id, flush=True)
+        print(device.hold.machine.container_id, flush=True)
         os.kill(os.getpid(), 9)
         """
     )
@@ -286,7 +286,7 @@ def test_a_model_runs_through_the_relay_to_a_daemon_elsewhere(open_on, models, g
     monkeypatch.setenv(docker_client.RELAY_VARIABLE, "1")
     wanted = golden("digits_int8")
     with open_on("rpi4", "docker") as device:
-        record = device._running.machine.record()
+        record = device.hold.machine.record()
         assert record["relay"] is True
         mounts = docker_client.connect().api.inspect_container(container(device))["Mounts"]
         assert {mount["Type"] for mount in mounts} == {"volume"}, "no file of this machine"
@@ -296,7 +296,7 @@ def test_a_model_runs_through_the_relay_to_a_daemon_elsewhere(open_on, models, g
             outputs = [session.run(image[np.newaxis])[0][0] for image in wanted["inputs"][:4]]
         assert np.array_equal(np.stack(outputs), wanted["outputs"][:4])
         with pytest.raises(OSError, match=r"no stream to 'nothing\.sock'"):
-            device._running.machine.connect("nothing.sock", timeout_s=20)
+            device.hold.machine.connect("nothing.sock", timeout_s=20)
 
 
 def edge(*arguments, **options):

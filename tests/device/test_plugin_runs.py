@@ -85,7 +85,7 @@ def test_xdist_workers_share_one_machine(pytester, run):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             boot = device.run(["cat", "/proc/sys/kernel/hostname"]).check().stdout
-            key = device._running._lease.key
+            key = device.hold._lease.key
             pathlib.Path(f"key{n}").write_text(f"{key} {os.getpid()}")
         """
     )

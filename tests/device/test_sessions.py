@@ -149,7 +149,7 @@ def test_a_worker_that_is_killed_is_replaced_for_the_next_run(rpi4, models, gold
     sample = batches(golden("digits_int8"))[0]
     with rpi4.load(models / "digits_int8.tflite") as session:
         before = session.run(sample)[0]
-        rpi4._end_worker(session._socket_name, session._pid, kill=True)
+        rpi4.endings.end_worker(session._socket_name, session._pid, kill=True)
         with pytest.raises(Exception, match=r"SIGKILL|memory"):
             session.run(sample)
         assert np.array_equal(session.run(sample)[0], before)

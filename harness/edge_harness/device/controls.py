@@ -13,7 +13,7 @@ from edge_harness.engines import Boot
 from edge_harness.errors import InputError, MissingCapability, OptionError
 
 if TYPE_CHECKING:
-    from edge_harness.device.hold import Running
+    from edge_harness.device.hold import Hold
     from edge_harness.egress.packets import Egress
     from edge_harness.engines.vm.machine import VmMachine
 
@@ -38,7 +38,7 @@ class BoardControls:
     They change the whole machine: use them on ``fresh_device``, not on the shared ``device``.
     """
 
-    _running: Running
+    hold: Hold
 
     if TYPE_CHECKING:
 
@@ -47,8 +47,8 @@ class BoardControls:
     @property
     def _board(self) -> VmMachine:
         """The running board; brought up again if it was switched off."""
-        self._running.revive()
-        return cast("VmMachine", self._running.machine)
+        self.hold.revive()
+        return cast("VmMachine", self.hold.machine)
 
     # -- power (power_loss, reboot, pause) ---------------------------------------------------
 
@@ -72,7 +72,7 @@ class BoardControls:
         board = self._board
         if while_running is not None:
             started = time.monotonic()
-            stream = self._running.connect("agent", timeout_s=30)
+            stream = self.hold.connect("agent", timeout_s=30)
             header = {"op": "exec", "argv": list(while_running), "timeout_s": None}
             stream.send(cast("wire.Header", header))
             ended = False
@@ -91,9 +91,9 @@ class BoardControls:
             finally:
                 board.stop()
                 stream.close()
-                self._running.switch_off()
+                self.hold.switch_off()
             return not ended
-        self._running.switch_off()
+        self.hold.switch_off()
         return False
 
     def boot(self, *, clock: Moment | None = None) -> None:
@@ -105,8 +105,8 @@ class BoardControls:
         """
         self.require("reboot")
         seconds = None if clock is None else _seconds(clock)
-        self._running.switch_off()
-        self._running.restart(Boot(keep_storage=True, clock_s=seconds))
+        self.hold.switch_off()
+        self.hold.restart(Boot(keep_storage=True, clock_s=seconds))
 
     def reboot(self, *, clock: Moment | None = None) -> None:
         """Shut down in order (everything is synced), then :meth:`boot`."""
@@ -177,7 +177,7 @@ class BoardControls:
     def packets(self) -> Path:
         """The recording of the device's network, a pcap file; gone when the device ends."""
         self.require("network")
-        return cast("VmMachine", self._running.machine).packets
+        return cast("VmMachine", self.hold.machine).packets
 
     def _recorded_egress(self) -> list[Egress]:
         from edge_harness.egress.packets import egress_in

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge_harness import wire
 from edge_harness.device.controls import BoardControls
-from edge_harness.device.hold import Gone, Running
+from edge_harness.device.endings import Endings
+from edge_harness.device.hold import Gone, Hold
 from edge_harness.device.lease import Lease, sweep
 from edge_harness.device.programs import Programs
 from edge_harness.device.results import DeviceInfo, Finding, RunResult, info_from
@@ -76,13 +77,6 @@ class Device(Programs, BoardControls):
         self._warmed: dict[str, tuple[int, str]] = {}
         self._layers: dict[str, Layer] = {}
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._deaths = Deaths(
-            profile=profile,
-            image=image,
-            state_dir=lease.state_dir,
-            profiles=profiles,
-            emulator_counts="memory" not in availability.capabilities,
-        )
         spec = StartSpec(
             profile=profile,
             image=image,
@@ -98,7 +92,20 @@ class Device(Programs, BoardControls):
             icount=icount,
             repeatable=bool(plugin) or icount,
         )
-        self._running = Running(engine=engine, lease=lease, spec=spec, progress=progress)
+        self.hold = Hold(engine=engine, lease=lease, spec=spec, progress=progress)
+        self.endings = Endings(
+            hold=self.hold,
+            deaths=Deaths(
+                profile=profile,
+                image=image,
+                state_dir=lease.state_dir,
+                profiles=profiles,
+                emulator_counts="memory" not in availability.capabilities,
+            ),
+            findings=self.findings,
+            state_dir=lease.state_dir,
+            forget=self._forget_warm,
+        )
         try:
             self.info = self._inspect()
         except BaseException:
@@ -248,7 +255,7 @@ class Device(Programs, BoardControls):
         label = " ".join(requirements)
         if label not in self._layers:
             self._layers[label] = ensure_layer(self._image, requirements, self._progress)
-            bring = getattr(self._running.machine, "bring_layers", None)
+            bring = getattr(self.hold.machine, "bring_layers", None)
             if bring is not None:  # a remote daemon's device does not see the host's cache
                 bring()
         self._plug_in(self._layers[label].key)
@@ -256,23 +263,26 @@ class Device(Programs, BoardControls):
 
     def _plug_in(self, key: str) -> None:
         """Have the layer ``key`` on a board, which forgets it with every boot."""
-        if hasattr(self._running.machine, "bring_layer"):
-            self._running.revive()
-            self._running.machine.bring_layer(key)
+        if hasattr(self.hold.machine, "bring_layer"):
+            self.hold.revive()
+            self.hold.machine.bring_layer(key)
 
     def _warm(self, spec: str) -> str:
         """The socket of the warm parent for ``spec``; imports the runtime if need be."""
-        self._running.revive()
+        self.hold.revive()
         generation, socket_name = self._warmed.get(spec, (0, ""))
-        if generation == self._running.generation:
+        if generation == self.hold.generation:
             return socket_name
         self._plug_in(spec.partition(":")[0])
         answer = self._ask({"op": "warm", "spec": spec}, timeout_s=WARM_TIMEOUT_S)
         if not answer["ok"]:
             wheels = self._named_layer(spec)
-            raise self._death(answer, f"importing {wheels}")
-        self._warmed[spec] = self._running.generation, answer["socket"]
+            raise self.endings.death(answer, f"importing {wheels}")
+        self._warmed[spec] = self.hold.generation, answer["socket"]
         return str(answer["socket"])
+
+    def _forget_warm(self, spec: str) -> None:
+        self._warmed.pop(spec, None)
 
     def _named_layer(self, spec: str) -> str:
         key = spec.partition(":")[0]
@@ -292,13 +302,13 @@ class Device(Programs, BoardControls):
         """
         self.require("offline")
         header = {"op": "connect", "host": host, "port": port, "timeout_s": timeout_s}
-        self._running.revive()
-        stream = self._running.connect("agent", timeout_s=timeout_s + 30)
+        self.hold.revive()
+        stream = self.hold.connect("agent", timeout_s=timeout_s + 30)
         try:
             stream.send(header)
             answer, _ = stream.receive()
         except (wire.WireError, OSError) as error:
-            raise self._machine_death(f"connecting to {host}:{port}") from error
+            raise self.endings.machine_death(f"connecting to {host}:{port}") from error
         finally:
             stream.close()
         return bool(answer["connected"])
@@ -343,24 +353,24 @@ class Device(Programs, BoardControls):
                 raise OptionError(
                     f"{name}={value!r} is not positive", next_step="leave it out to keep what is"
                 )
-        self._running.machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
+        self.hold.machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
 
     # -- log and life ------------------------------------------------------------------------
 
     def log(self) -> str:
         """All that the device, its agent and its emulator wrote."""
-        return self._running.log()
+        return self.hold.log()
 
     def restart(self) -> None:
         """Bring the device up anew, whatever state it is in. Sessions load their model again."""
-        self._running.restart()
+        self.hold.restart()
 
     def close(self) -> None:
         """End this process's share in the device, and the device itself if it was the last.
         Idempotent."""
         for session in list(self._sessions):
             session.close()
-        self._running.close()
+        self.hold.close()
 
     def __enter__(self) -> Device:
         return self
@@ -378,9 +388,9 @@ class Device(Programs, BoardControls):
 
     def _ask(self, header: wire.Header, *, timeout_s: float = 60.0) -> wire.Header:
         try:
-            return self._running.ask(header, timeout_s=timeout_s)
+            return self.hold.ask(header, timeout_s=timeout_s)
         except Gone:
-            raise self._machine_death(f"answering {header['op']!r}") from None
+            raise self.endings.machine_death(f"answering {header['op']!r}") from None
 
     def _inspect(self) -> DeviceInfo:
         """Look at the device from inside, and refuse it if it is not the profile's."""

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness import wire
-from edge_harness.device.hold import Running
+from edge_harness.device.hold import Hold
 from edge_harness.device.results import Finding
 from edge_harness.diagnose.explain_end import Deaths
 from edge_harness.errors import CacheError, EdgeError, OutOfMemory, RuntimeFailed
 
+if TYPE_CHECKING:
+    from edge_harness.diagnose import Diagnosis
 
-class PostMortem:
-    """Methods of :class:`edge_harness.device.device.Device` that turn an end into the error that
-    explains it, and into a finding of the device."""
 
-    findings: list[Finding]
-    _deaths: Deaths
-    _running: Running
-    _state_dir: Path
-    _warmed: dict[str, tuple[int, str]]
+class Endings:
+    """Turns the end of something on a device into the error that explains it, and into a finding
+    of the device.
 
-    if TYPE_CHECKING:
+    Args:
+        hold: the machine.
+        deaths: explains exit statuses and core dumps.
+        findings: of the device; crashes are added.
+        state_dir: of the device on this host.
+        forget: called with what a lost parent of workers was warmed for: it must be warmed anew.
+    """
 
-        @property
-        def name(self) -> str: ...
+    def __init__(
+        self,
+        *,
+        hold: Hold,
+        deaths: Deaths,
+        findings: list[Finding],
+        state_dir: Path,
+        forget: Callable[[str], None],
+    ) -> None:
+        self._hold = hold
+        self._deaths = deaths
+        self._findings = findings
+        self._state_dir = state_dir
+        self._forget = forget
 
-    def _end_worker(
+    def end_worker(
         self, socket_name: str, pid: int, *, kill: bool = False
     ) -> dict[str, Any] | None:
-        """How the worker ``pid`` ended, from its parent; None if that is gone too."""
+        """How the worker ``pid`` ended, from its parent at ``socket_name``; None if that is gone
+        too. With ``kill`` it is ended first."""
         try:
-            stream = self._running.connect(f"{socket_name}.end", timeout_s=20.0)
+            stream = self._hold.connect(f"{socket_name}.end", timeout_s=20.0)
             try:
                 stream.send({"op": "end", "pid": pid, "kill": kill})
                 answer, _ = stream.receive()
@@ -44,82 +60,117 @@ class PostMortem:
         status = answer.get("status")
         return None if status is None else {**status, "pid": pid}
 
-    def _worker_death(self, spec: str, socket_name: str, pid: int, doing: str) -> EdgeError:
-        status = self._end_worker(socket_name, pid)
+    def worker_death(self, spec: str, socket_name: str, pid: int, doing: str) -> EdgeError:
+        """Why the worker ``pid`` hung up while ``doing`` something.
+
+        Args:
+            spec: what its parent was warmed for.
+            socket_name: where that parent listens.
+            pid: of the worker, in the device; 0 before it said.
+            doing: for the message, as ``running 'model.tflite'``.
+        """
+        status = self.end_worker(socket_name, pid)
         if status is None:
-            self._warmed.pop(spec, None)
-            if self._running.wait_for_end():
-                return self._machine_death(doing)
+            self._forget(spec)
+            if self._hold.wait_for_end():
+                return self.machine_death(doing)
             status = {"signal": 9, "pid": pid}
-        return self._death(status, doing)
+        return self.death(status, doing)
+
+    def death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
+        """The error for a process of the agent's that ended with ``status``."""
+        host = self.host_failed(doing)
+        if host is not None:
+            return host
+        error, _ = self._explained(
+            status, doing, log=self._hold.log(), crashed=bool(status.get("signal"))
+        )
+        self._report(error)
+        return error
+
+    def program_death(
+        self, status: Mapping[str, Any], doing: str, *, log: str
+    ) -> tuple[EdgeError, Diagnosis | None]:
+        """The error for a program that ended with ``status``, and what its remains tell. Only an
+        end with a diagnosis is a finding: others may be what the program is meant to do.
+
+        Args:
+            status: the agent's answer.
+            doing: for the message, as ``running ['app']``.
+            log: what it wrote to standard error.
+        """
+        crashed = bool(status["signal"]) or int(status["code"]) > 128
+        error, diagnosis = self._explained(status, doing, log=log, crashed=crashed)
+        if diagnosis is not None:
+            self._report(error)
+        return error, diagnosis
+
+    def _explained(
+        self, status: Mapping[str, Any], doing: str, *, log: str, crashed: bool
+    ) -> tuple[EdgeError, Diagnosis | None]:
+        if crashed:
+            self._fetch_cores()
+        oom = self._hold.new_oom_kills() > 0
+        return self._deaths.explain(
+            status,
+            doing,
+            device=self._hold.name,
+            log=log,
+            memory=self._hold.memory_events() if oom else None,
+        )
+
+    def host_failed(self, doing: str, *, ended_well: bool = False) -> CacheError | None:
+        """What went wrong if it was this machine's disk: no finding about the device. The device
+        is ended then, as its file system will not recover."""
+        look = getattr(self._hold.machine, "host_trouble", None)
+        trouble = look(ended_well=ended_well) if look is not None else ""
+        if not trouble:
+            return None
+        self._hold.machine.stop()
+        return CacheError(
+            f"{trouble}, so {self._hold.name} cannot be trusted {doing}; this says nothing about "
+            "the device or its programs",
+            next_step="free some space (edge-harness image gc removes unused images), or name a "
+            "folder on another disk with EDGE_HARNESS_CACHE=DIR",
+            details={"device": self._hold.name, "doing": doing},
+        )
+
+    def machine_death(self, doing: str) -> EdgeError:
+        """The whole device went down while ``doing`` something."""
+        host = self.host_failed(doing)
+        if host is not None:
+            return host
+        reason = self._hold.wait_for_end()
+        if self._hold.new_oom_kills() > 0:
+            return self.out_of_memory(doing, reason)
+        error = RuntimeFailed(
+            f"{self._hold.name} went down while {doing}: {reason or 'its agent hung up'}\n"
+            + self._hold.log_tail(),
+            next_step="it is started again for the next test; the log above says what it saw",
+            details={"device": self._hold.name, "reason": reason},
+        )
+        self._report(error)
+        return error
+
+    def out_of_memory(self, doing: str, text: str) -> OutOfMemory:
+        """The error for want of memory, told by ``text``: the runtime's own words, or how it
+        ended."""
+        events = self._hold.memory_events()
+        error = self._deaths.out_of_memory(doing, events, device=self._hold.name, why=text)
+        self._report(error)
+        return error
 
     def _fetch_cores(self) -> None:
         """Bring core dumps over from a device whose files this machine does not see."""
-        fetch = getattr(self._running.machine, "cores", None)
-        if fetch is not None and self._running.machine.alive():
+        fetch = getattr(self._hold.machine, "cores", None)
+        if fetch is not None and self._hold.machine.alive():
             try:
                 fetch(self._state_dir / "run")
             except EdgeError:
                 pass  # the death is reported without a diagnosis
 
-    def _host_failed(self, doing: str, *, ended_well: bool = False) -> CacheError | None:
-        """What went wrong if it was this machine's disk: no finding about the device. The device
-        is ended then, as its file system will not recover."""
-        look = getattr(self._running.machine, "host_trouble", None)
-        trouble = look(ended_well=ended_well) if look is not None else ""
-        if not trouble:
-            return None
-        self._running.machine.stop()
-        return CacheError(
-            f"{trouble}, so {self.name} cannot be trusted {doing}; this says nothing about the "
-            "device or its programs",
-            next_step="free some space (edge-harness image gc removes unused images), or name a "
-            "folder on another disk with EDGE_HARNESS_CACHE=DIR",
-            details={"device": self.name, "doing": doing},
-        )
-
-    def _death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
-        host = self._host_failed(doing)
-        if host is not None:
-            return host
-        if status.get("signal"):
-            self._fetch_cores()
-        oom = self._running.new_oom_kills() > 0
-        error, _ = self._deaths.explain(
-            status,
-            doing,
-            device=self.name,
-            log=self._running.log(),
-            memory=self._running.memory_events() if oom else None,
-        )
-        self._report(error)
-        return error
-
-    def _machine_death(self, doing: str) -> EdgeError:
-        """The whole device went down."""
-        host = self._host_failed(doing)
-        if host is not None:
-            return host
-        reason = self._running.wait_for_end()
-        if self._running.new_oom_kills() > 0:
-            return self._out_of_memory(doing, reason)
-        error = RuntimeFailed(
-            f"{self.name} went down while {doing}: {reason or 'its agent hung up'}\n"
-            + self._running.log_tail(),
-            next_step="it is started again for the next test; the log above says what it saw",
-            details={"device": self.name, "reason": reason},
-        )
-        self._report(error)
-        return error
-
-    def _out_of_memory(self, doing: str, why: str) -> OutOfMemory:
-        events = self._running.memory_events()
-        error = self._deaths.out_of_memory(doing, events, device=self.name, why=why)
-        self._report(error)
-        return error
-
     def _report(self, error: EdgeError) -> None:
-        self.findings.append(Finding(kind="crash", device=self.name, text=error.message))
+        self._findings.append(Finding(kind="crash", device=self._hold.name, text=error.message))
 
 
-__all__ = ["PostMortem"]
+__all__ = ["Endings"]

@@ -22,7 +22,7 @@ class Gone(Exception):
     """The machine hung up; who asked finds out why it died."""
 
 
-class Running:
+class Hold:
     """One process's hold on a running machine.
 
     Raises (from the constructor): BootFailed, MissingTool, CacheError.

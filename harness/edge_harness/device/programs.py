@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_harness import wire
-from edge_harness.device.endings import PostMortem
+from edge_harness.device.endings import Endings
+from edge_harness.device.hold import Hold
 from edge_harness.device.results import RunResult
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError, OptionError
 from edge_harness.processes import tail
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from edge_harness.image import Layer
 
 
-class Programs(PostMortem):
+class Programs:
     """Methods of :class:`edge_harness.device.device.Device` that run programs on it."""
+
+    hold: Hold
+    endings: Endings
 
     if TYPE_CHECKING:
 
+        @property
+        def name(self) -> str: ...
         @property
         def capabilities(self) -> frozenset[str]: ...
         @property
@@ -66,21 +72,21 @@ class Programs(PostMortem):
             extra["PYTHONPATH"] = ":".join(filter(None, (site, extra.get("PYTHONPATH", ""))))
         data = input.encode() if isinstance(input, str) else input
         header = {"op": "exec", "argv": words, "env": extra, "cwd": cwd, "timeout_s": timeout_s}
-        self._running.revive()
+        self.hold.revive()
         try:
-            stream = self._running.connect("agent", timeout_s=timeout_s + 30)
+            stream = self.hold.connect("agent", timeout_s=timeout_s + 30)
         except OSError:
-            raise self._machine_death(f"starting {words!r}") from None
+            raise self.endings.machine_death(f"starting {words!r}") from None
         try:
             stream.send(header, data)
             answer, payload = stream.receive()
         except TimeoutError:
             raise DeviceTimeout(
-                f"{self.name} did not say how {words!r} ended\n{self._running.log_tail()}",
+                f"{self.name} did not say how {words!r} ended\n{self.hold.log_tail()}",
                 next_step="look at device.log()",
             ) from None
         except (wire.WireError, OSError):
-            raise self._machine_death(f"running {words!r}") from None
+            raise self.endings.machine_death(f"running {words!r}") from None
         finally:
             stream.close()
         return self._result(words, answer, payload, timeout_s)
@@ -108,22 +114,11 @@ class Programs(PostMortem):
         code = -number if number else answer["code"]
         error: EdgeError | None = None
         diagnosis = None
-        host = self._host_failed(f"running {words!r}", ended_well=code == 0)
+        host = self.endings.host_failed(f"running {words!r}", ended_well=code == 0)
         if host is not None:
             raise host
         if code:
-            if number or code > 128:
-                self._fetch_cores()
-            oom = self._running.new_oom_kills() > 0
-            error, diagnosis = self._deaths.explain(
-                answer,
-                f"running {words!r}",
-                device=self.name,
-                log=err,
-                memory=self._running.memory_events() if oom else None,
-            )
-            if diagnosis is not None:
-                self._report(error)
+            error, diagnosis = self.endings.program_death(answer, f"running {words!r}", log=err)
         return RunResult(
             argv=tuple(words),
             returncode=code,

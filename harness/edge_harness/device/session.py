@@ -316,9 +316,9 @@ class Session:
     def _open(self) -> None:
         self._hang_up()
         self._socket_name = self.device._warm(self._spec)
-        self._generation = self.device._running.generation
+        self._generation = self.device.hold.generation
         try:
-            stream = self.device._running.connect(self._socket_name, timeout_s=self.timeout_s)
+            stream = self.device.hold.connect(self._socket_name, timeout_s=self.timeout_s)
         except OSError:
             self._died("loading the model")
         try:
@@ -392,7 +392,7 @@ class Session:
 
     def _fit(self, arrays: list[Array]) -> None:
         """Have a worker whose input shapes are those of ``arrays``."""
-        if self._stream is None or self._generation != self.device._running.generation:
+        if self._stream is None or self._generation != self.device.hold.generation:
             self._open()
         changed = {
             tensor.name: list(array.shape)
@@ -421,7 +421,7 @@ class Session:
                 next_step="pass {name: array}",
             )
         arrays = [np.ascontiguousarray(inputs[name]) for name in wanted]
-        if self._stream is None or self._generation != self.device._running.generation:
+        if self._stream is None or self._generation != self.device.hold.generation:
             self._open()
         header = {
             "op": "run",
@@ -484,7 +484,7 @@ class Session:
     def _run_error(self, header: Mapping[str, Any]) -> Exception:
         text = f"{header.get('type', 'error')}: {header['error']}"
         if header["kind"] == "memory":
-            return self.device._out_of_memory(f"running {str(self.model.path)!r}", text)
+            return self.device.endings.out_of_memory(f"running {str(self.model.path)!r}", text)
         return RuntimeFailed(
             f"{self.runtime} on {self.device.name} failed: {text}",
             next_step="look at the device's log (device.log())",
@@ -493,7 +493,7 @@ class Session:
 
     def _ask(self, header: wire.Header, *arrays: Array) -> wire.Header:
         with self._lock:
-            if self._stream is None or self._generation != self.device._running.generation:
+            if self._stream is None or self._generation != self.device.hold.generation:
                 self._open()
             self._transmit(wire.encode(header, sum(a.nbytes for a in arrays)), list(arrays))
             answer, _ = self._receive()
@@ -509,16 +509,16 @@ class Session:
     def _died(self, doing: str) -> NoReturn:
         """Raise what ended the worker."""
         self._hang_up()
-        raise self.device._worker_death(
+        raise self.device.endings.worker_death(
             self._spec, self._socket_name, self._pid, f"{doing} {str(self.model.path)!r}"
         ) from None
 
     def _timed_out(self, doing: str) -> DeviceTimeout:
         self._hang_up()
-        self.device._end_worker(self._socket_name, self._pid, kill=True)
+        self.device.endings.end_worker(self._socket_name, self._pid, kill=True)
         return DeviceTimeout(
             f"the worker on {self.device.name} was not done {doing} after {self.timeout_s:g} s "
-            "and was ended\n" + self.device._running.log_tail(),
+            "and was ended\n" + self.device.hold.log_tail(),
             next_step="raise timeout_s (emulation is 10 to 100 times slower than the board), or "
             "look for an endless loop",
             details={"timeout_s": self.timeout_s, "device": self.device.name},

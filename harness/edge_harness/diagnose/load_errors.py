@@ -38,7 +38,7 @@ def load_error(session: Session, answer: Mapping[str, Any]) -> Exception:
     lower = text.lower()
     details = {"runtime": session._spec, "device": session.device.name}
     if answer["kind"] == "memory":
-        return session.device._out_of_memory(f"loading {name!r}", text)
+        return session.device.endings.out_of_memory(f"loading {name!r}", text)
     if any(mark in lower for mark in _UNSUPPORTED):
         return UnsupportedModel(
             f"{session.runtime} on {session.device.name} cannot execute {name!r}: {text}",

@@ -61,7 +61,7 @@ def _in_container(profile: Profile, say: Callable[[str], None]) -> Shell:
             next_step="install the Docker command-line client, or use --engine=user",
         )
     device = open_device(profile, engine="docker", progress=say)
-    machine = device._running.machine
+    machine = device.hold.machine
     assert isinstance(machine, DockerMachine)
     argv = docker_argv(docker, machine.url, machine.container_id, profile)
     return argv, dict(os.environ), device.close
@@ -93,7 +93,7 @@ def _on_board(profile: Profile, say: Callable[[str], None]) -> Shell:
     close: Callable[[], None] = lambda: None  # noqa: E731
     if machine is None:
         device = open_device(profile, engine="vm", progress=say)
-        machine, close = device._running.machine, device.close
+        machine, close = device.hold.machine, device.close
     else:
         say(f"on the {profile.name} that runs already; it ends when its test does")
     argv = [sys.executable, "-m", "edge_harness.system.console", json.dumps(machine.record())]
