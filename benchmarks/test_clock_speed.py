@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.counting.count import Subject, plugin_argument
 from edge_harness.clock.counting.inputs import default_inputs
 from edge_harness.clock.counting.plugin_build import ensure_plugin
@@ -17,8 +18,6 @@ from edge_harness.device.device import start_device
 from edge_harness.image.board_tools import ensure_board_tools
 from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
-
-from fixtures.architectures import build
 
 RPI4 = default_registry().get("rpi4")
 

@@ -7,10 +7,9 @@ import time
 import numpy as np
 import pytest
 from edge_harness import fidelity
+from edge_harness.clock.calibrate.architectures import build
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
-
-from fixtures.architectures import build
 
 
 @pytest.fixture(scope="module")

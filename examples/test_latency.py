@@ -3,15 +3,13 @@
     pytest --device=rpi4,rpi5,rpi3b examples/test_latency.py
 
 Copy this file and put your own models and budgets in the place of these. The networks here are
-built with random weights (fixtures/architectures): as much work as the published ones, and
-answers that mean nothing.
+built with random weights: as much work as the published ones, and answers that mean nothing.
 """
 
 from pathlib import Path
 
 import pytest
-
-from fixtures.architectures import build
+from edge_harness.clock.calibrate.architectures import build
 
 BUDGET_MS = 60.0
 VIDEO_BUDGET_MS = 40.0  # 25 images a second

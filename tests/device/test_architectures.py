@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from fixtures.architectures import build
+from edge_harness.clock.calibrate.architectures import build
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.counting.count import Rig
 from edge_harness.clock.counting.source import subject_of
 from edge_harness.errors import MissingCapability, MissingTool, OptionError
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
-
-from fixtures.architectures import build
 
 
 @pytest.fixture(scope="module")

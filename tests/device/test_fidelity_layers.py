@@ -235,7 +235,7 @@ def test_two_runtimes_of_one_format_walk_side_by_side(board, models, image):
 
 def test_an_addition_in_place_is_no_difference(board, tmp_path):
     # With preserve_all_tensors the input of such an ADD reads as its output.
-    from fixtures.architectures import build
+    from edge_harness.clock.calibrate.architectures import build
 
     path = tmp_path / "v2.tflite"
     path.write_bytes(build("mobilenet_v2_0.35_96", "int8"))

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from edge_harness.clock.calibrate.architectures import PRECISIONS, build
+from edge_harness.clock.calibrate.architectures.facts import facts
+from edge_harness.clock.calibrate.architectures.graph import Graph
+from edge_harness.clock.calibrate.architectures.lower import lower
 from edge_harness.models.tflite import verify
-
-from fixtures.architectures import PRECISIONS, build
-from fixtures.architectures.facts import facts
-from fixtures.architectures.graph import Graph
-from fixtures.architectures.lower import lower
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,7 +193,7 @@ def test_the_same_name_gives_the_same_bytes_with_another_blas(name: str) -> None
     """OpenBLAS is told to take the kernels of a processor without AVX, on one thread: its sums
     differ in their last digits, and the files must not."""
     script = (
-        "import hashlib; from fixtures.architectures import build; "
+        "import hashlib; from edge_harness.clock.calibrate.architectures import build; "
         f"print(hashlib.sha256(build({name!r}, 'int8')).hexdigest())"
     )
     result = subprocess.run(
@@ -209,7 +208,7 @@ def test_the_same_name_gives_the_same_bytes_with_another_blas(name: str) -> None
 
 
 def test_the_command_writes_a_file(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fixtures.architectures"]
+    command = [sys.executable, "-m", "edge_harness.clock.calibrate.architectures"]
     target = tmp_path / "out.tflite"
     subprocess.run([*command, "mobilenet_v1_0.25_128", "uint8", target], cwd=ROOT, check=True)
     assert target.read_bytes() == build("mobilenet_v1_0.25_128", "uint8")

@@ -15,7 +15,8 @@ from edge_harness.clock.calibrate.held_out import (
     linear,
     minor_families,
 )
-from edge_harness.clock.counting.icount import fit_rough, rough_ms
+from edge_harness.clock.calibrate.instruction_count import fit_rough
+from edge_harness.clock.counting.icount import rough_ms
 from edge_harness.clock.counting.predict import bounds
 from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
 from edge_harness.clock.features import Step

@@ -7,10 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from edge_harness.clock.calibrate.architectures import graph_exists
+from edge_harness.clock.calibrate.published import PUBLISHED, Row, read, rows, unmapped
 from edge_harness.profiles import default_registry
-
-from fixtures.architectures import graph_exists
-from fixtures.architectures.table import PUBLISHED, Row, read, rows, unmapped
 
 CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|"
 MLPERF = "mlcommons/inference_results_v1.0 open/a/results/b"

@@ -158,8 +158,8 @@ def calibrate(
 ) -> None:
     """Fit the device clock to measured latencies, and report its errors.
 
-    MEASUREMENTS is a CSV with the columns model (a file, or a network of
-    fixtures/architectures), precision, device, runtime, threads and latency_ms; without it the
+    MEASUREMENTS is a CSV with the columns model (a file, or the name of a published network such
+    as mobilenet_v1_1.0_224), precision, device, runtime, threads and latency_ms; without it the
     published table that the package carries is taken. Needs the extra "calibrate".
     """
     from edge_harness.cli import _registry, progress

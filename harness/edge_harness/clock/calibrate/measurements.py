@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_harness.clock.calibrate import published
+from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.calibrate.fit import Row
 from edge_harness.clock.counting.count import Rig, Subject
 from edge_harness.clock.counting.inputs import default_inputs
@@ -23,6 +25,7 @@ from edge_harness.clock.pipeline import core_named
 from edge_harness.clock.trust import most_threads, thread_equivalent
 from edge_harness.errors import EdgeError, UserError
 from edge_harness.models.file import KERNELS, RUNTIMES, read_model, runtime_requirement
+from edge_harness.profiles import default_registry
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile, ProfileRegistry
@@ -38,7 +41,7 @@ class Wanted:
     id: str
     board: str
     model: str
-    """A file, or a network of ``fixtures/architectures``."""
+    """A file, or the name of a network in :mod:`edge_harness.clock.calibrate.architectures`."""
     family: str
     precision: str
     kernels: str
@@ -142,19 +145,8 @@ def _number(row: Mapping[str, str], column: str) -> float:
 
 
 def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
-    """Networks by name: only a checkout of the project can build them."""
-    try:
-        from fixtures.architectures import table
-    except ImportError:
-        raise UserError(
-            "the published measurements name networks that are built by fixtures/architectures, "
-            "which is part of the repository, not of the installed package",
-            next_step="run this in a checkout of the repository, or give a CSV whose model column "
-            "has files",
-        ) from None
-    from edge_harness.profiles import default_registry
-
-    mapped, others = table.read(path) if path else table.read()
+    """Networks by name, as the published table has them."""
+    mapped, others = published.read(path) if path else published.read()
     boards = default_registry()
 
     def runtime_of(row: Any) -> str:
@@ -282,8 +274,6 @@ def _model_files() -> Iterator[Callable[[str, str], Path]]:
         def file_of(model: str, precision: str) -> Path:
             if _is_file(model):
                 return Path(model)
-            from fixtures.architectures import build
-
             plain = "".join(c if c.isalnum() or c in "._" else "-" for c in model)
             path = Path(folder) / f"{plain[:80]}-{precision}.tflite"
             path.write_bytes(build(model, precision))

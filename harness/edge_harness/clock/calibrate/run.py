@@ -26,8 +26,8 @@ from edge_harness.clock.calibrate.held_out import (
     start_for,
     without_nan,
 )
+from edge_harness.clock.calibrate.instruction_count import fit_rough
 from edge_harness.clock.calibrate.measurements import Left, Wanted, measured_rows, read_csv
-from edge_harness.clock.counting.icount import fit_rough
 from edge_harness.clock.trust import general as general_of
 from edge_harness.errors import MissingTool, OptionError, UserError
 from edge_harness.profiles.clock import Clock
