@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from edge_harness.commands.devices_table import as_dict, print_one, print_table
 from edge_harness.errors import OptionError, UnknownDevice
@@ -259,3 +260,14 @@ def test_a_profile_as_json_has_the_keys_of_its_file() -> None:
     assert plain["aliases"] == list(profile.aliases)
     assert plain["sources"]["cpu"].startswith("Raspberry Pi documentation")
     assert plain["runtimes"]["tflite"] == "tflite-runtime==2.14.0"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 6, np.int64(6)])
+def test_threads_may_take_every_core_of_a_chip_with_two_kinds(threads):
+    assert default_registry().get("rock-3399").checked_threads(threads) == threads
+
+
+@pytest.mark.parametrize("threads", [0, -1, 7, 1.5, "2", None, True])
+def test_threads_without_a_core_are_refused(threads):
+    with pytest.raises(OptionError, match=r"threads=.*, but rock-3399 has 6 core\(s\)"):
+        default_registry().get("rock-3399").checked_threads(threads)

@@ -111,8 +111,3 @@ def _fma_cycles(core: str) -> float:
         return block_cycles(core_named(core), code, 16) / 16
     except MissingCapability:
         return 1.0
-
-
-def most_threads(profile: Profile) -> int:
-    """All cores of the chip."""
-    return max(profile.cpu.cores, sum(cluster.count for cluster in profile.cpu.clusters))

@@ -180,7 +180,7 @@ class Device(Programs, BoardControls):
             runtime: ``tflite``, ``litert``, ``onnx``, or a pinned distribution such as
                 ``onnxruntime==1.21.0``. Default: what ``--edge-runtime`` or the ini value
                 ``edge_runtime`` says for the file's format, else the profile's.
-            threads: threads of the runtime, at most the board's cores.
+            threads: threads of the runtime, at most the chip's cores.
             kernels: of TFLite: ``xnnpack`` (the default delegate), ``builtin`` (optimised
                 kernels without delegate) or ``reference``.
             preserve_all_tensors: keep intermediate tensors readable (TFLite).
@@ -211,11 +211,7 @@ class Device(Programs, BoardControls):
                 f"there is no level of graph optimization {graph_optimization!r}",
                 next_step=f"use one of: {', '.join(GRAPH_OPTIMIZATION)}",
             )
-        if not 1 <= threads <= self.profile.cpu.cores:
-            raise OptionError(
-                f"threads={threads!r}, but {self.name} has {self.profile.cpu.cores} core(s)",
-                next_step=f"use 1 to {self.profile.cpu.cores}",
-            )
+        threads = self.profile.checked_threads(threads)
         if timeout_s <= 0:
             raise OptionError(f"timeout_s={timeout_s!r} is not positive", next_step="use seconds")
         chosen = pinned(runtime, self.runtimes, file.format)

@@ -6,12 +6,13 @@ the field's type; checks that need two fields are in ``edge_harness.profiles.fil
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from edge_harness.errors import UnsupportedModel
+from edge_harness.errors import OptionError, UnsupportedModel
 from edge_harness.profiles.clock import Clock
 
 Isa = Literal[
@@ -91,6 +92,11 @@ class Cpu(_Table, frozen=True, kw_only=True):
     """All cores of the chip, where it has several kinds (big.LITTLE)."""
     pinned_because: str = ""
     """Why programs are kept on ``core`` and not on the other cores of ``clusters``."""
+
+    @property
+    def all_cores(self) -> int:
+        """Cores of the chip, of whatever kind: as many threads as make sense."""
+        return max(self.cores, sum(cluster.count for cluster in self.clusters))
 
 
 class Memory(_Table, frozen=True, kw_only=True):
@@ -182,6 +188,27 @@ class Profile(_Table, frozen=True, kw_only=True):
         """Where the value of ``cpu.mhz`` (say) is from; "" if the file does not tell."""
         sources = dict(self.sources)
         return sources.get(fact) or sources.get(fact.partition(".")[0], "")
+
+    def checked_threads(self, threads: int) -> int:
+        """``threads`` of a runtime, where the board has a core for each.
+
+        On a chip with several kinds of core all of them count: runtimes put threads on any, and
+        published figures do.
+
+        Raises:
+            OptionError: it is no whole number, or there are not so many cores.
+        """
+        most = self.cpu.all_cores
+        try:
+            number = 0 if isinstance(threads, bool) else operator.index(threads)
+        except TypeError:
+            number = 0
+        if not 1 <= number <= most:
+            raise OptionError(
+                f"threads={threads!r}, but {self.name} has {most} core(s)",
+                next_step=f"use 1 to {most}" if most > 1 else "use 1",
+            )
+        return number
 
     def runtime_requirement(self, runtime: str) -> str:
         """The distribution for ``tflite``, ``litert`` or ``onnx`` on this device.

@@ -22,7 +22,7 @@ from edge_harness.clock.counting.inputs import default_inputs
 from edge_harness.clock.counting.predict import steps
 from edge_harness.clock.operators import operators_of
 from edge_harness.clock.pipeline import core_named
-from edge_harness.clock.trust import most_threads, thread_equivalent
+from edge_harness.clock.trust import thread_equivalent
 from edge_harness.errors import EdgeError, UserError
 from edge_harness.models.file import KERNELS, RUNTIMES, read_model, runtime_requirement
 from edge_harness.profiles import default_registry
@@ -110,7 +110,7 @@ def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistr
         raise ValueError(f"nothing in the column {', '.join(map(repr, missing))}")
     profile = registry.get(row["device"])
     model = path.parent / row["model"]
-    most = most_threads(profile)
+    most = profile.cpu.all_cores
     threads = _number(row, "threads")
     if threads != int(threads) or not threads <= most:
         raise ValueError(f"threads = {row['threads']!r}, but {profile.name} has {most} core(s)")

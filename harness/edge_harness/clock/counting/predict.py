@@ -22,8 +22,8 @@ from edge_harness.clock.features import Step, steps_of
 from edge_harness.clock.model import Cost, cost, step_cost
 from edge_harness.clock.operators import Operator, operators_of
 from edge_harness.clock.pipeline import Core, core_named
-from edge_harness.clock.trust import Trust, most_threads, thread_equivalent, trust_for
-from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.clock.trust import Trust, thread_equivalent, trust_for
+from edge_harness.errors import MissingCapability, MissingTool
 from edge_harness.profiles.clock import Parameters
 
 if TYPE_CHECKING:
@@ -55,12 +55,7 @@ def estimate(
         OptionError: more threads than the board has cores.
         DeviceFailed: the model crashed on the board.
     """
-    most = most_threads(profile)
-    if not 1 <= threads <= most:
-        raise OptionError(
-            f"threads={threads!r}, but {profile.name} has {most} core(s)",
-            next_step=f"use 1 to {most}",
-        )
+    threads = profile.checked_threads(threads)
     refuse_accelerators(subject)
     core = core_named(profile.cpu.core)
     trust = trust_for(profile)
