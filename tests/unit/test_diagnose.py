@@ -30,7 +30,7 @@ def explained(path, number=4, profile=RPI4):
     return explain_death(
         signal=number,
         core_file=path,
-        resolve=lambda name: None,
+        find=lambda name: None,
         profile=profile,
         profiles=PROFILES,
     )

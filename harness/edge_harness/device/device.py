@@ -16,10 +16,12 @@ from edge_harness.device.hold import Gone, Hold
 from edge_harness.device.lease import Lease, sweep
 from edge_harness.device.programs import Programs
 from edge_harness.device.results import DeviceInfo, Finding, RunResult, info_from
-from edge_harness.diagnose.explain_end import Deaths
+from edge_harness.diagnose import DeviceFiles, Explainer
 from edge_harness.engines import Availability, Engine, Limits, StartSpec
 from edge_harness.engines.choose import choose_engine
+from edge_harness.engines.launch import AGENT_DIR, LAYERS_DIR, RUN_DIR
 from edge_harness.errors import BootFailed, MissingCapability, OptionError
+from edge_harness.image import agent_dir, layers_dir
 from edge_harness.models.file import (
     GRAPH_OPTIMIZATION,
     KERNELS,
@@ -95,12 +97,13 @@ class Device(Programs, BoardControls):
         self.hold = Hold(engine=engine, lease=lease, spec=spec, progress=progress)
         self.endings = Endings(
             hold=self.hold,
-            deaths=Deaths(
+            explainer=Explainer(
+                device=profile.name,
                 profile=profile,
-                image=image,
-                state_dir=lease.state_dir,
-                profiles=profiles,
+                find=self._file_here,
+                cores=lease.state_dir / "run",
                 emulator_counts="memory" not in availability.capabilities,
+                profiles=profiles,
             ),
             findings=self.findings,
             state_dir=lease.state_dir,
@@ -111,6 +114,15 @@ class Device(Programs, BoardControls):
         except BaseException:
             self.close()
             raise
+
+    def _file_here(self, path: str) -> Path | None:
+        """Where a file of the device lies on this machine."""
+        mounted = {
+            LAYERS_DIR: layers_dir(),
+            AGENT_DIR: agent_dir(),
+            RUN_DIR: self._state_dir / "run",
+        }
+        return DeviceFiles(root=self._image.root, mounted=mounted).find(path)
 
     # -- who it is ---------------------------------------------------------------------------
 

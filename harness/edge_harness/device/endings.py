@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edge_harness import wire
 from edge_harness.device.hold import Hold
 from edge_harness.device.results import Finding
-from edge_harness.diagnose.explain_end import Deaths
-from edge_harness.errors import CacheError, EdgeError, OutOfMemory, RuntimeFailed
+from edge_harness.diagnose import Explainer, FailedLoad
+from edge_harness.errors import CacheError, DeviceTimeout, EdgeError, OutOfMemory
 
 if TYPE_CHECKING:
     from edge_harness.diagnose import Diagnosis
@@ -22,7 +22,7 @@ class Endings:
 
     Args:
         hold: the machine.
-        deaths: explains exit statuses and core dumps.
+        explainer: knows why things end.
         findings: of the device; crashes are added.
         state_dir: of the device on this host.
         forget: called with what a lost parent of workers was warmed for: it must be warmed anew.
@@ -32,13 +32,13 @@ class Endings:
         self,
         *,
         hold: Hold,
-        deaths: Deaths,
+        explainer: Explainer,
         findings: list[Finding],
         state_dir: Path,
         forget: Callable[[str], None],
     ) -> None:
         self._hold = hold
-        self._deaths = deaths
+        self._explainer = explainer
         self._findings = findings
         self._state_dir = state_dir
         self._forget = forget
@@ -111,10 +111,9 @@ class Endings:
         if crashed:
             self._fetch_cores()
         oom = self._hold.new_oom_kills() > 0
-        return self._deaths.explain(
+        return self._explainer.process_end(
             status,
             doing,
-            device=self._hold.name,
             log=log,
             memory=self._hold.memory_events() if oom else None,
         )
@@ -141,13 +140,12 @@ class Endings:
         if host is not None:
             return host
         reason = self._hold.wait_for_end()
-        if self._hold.new_oom_kills() > 0:
-            return self.out_of_memory(doing, reason)
-        error = RuntimeFailed(
-            f"{self._hold.name} went down while {doing}: {reason or 'its agent hung up'}\n"
-            + self._hold.log_tail(),
-            next_step="it is started again for the next test; the log above says what it saw",
-            details={"device": self._hold.name, "reason": reason},
+        oom = self._hold.new_oom_kills() > 0
+        error = self._explainer.device_end(
+            doing,
+            reason,
+            log=self._hold.log(),
+            memory=self._hold.memory_events() if oom else None,
         )
         self._report(error)
         return error
@@ -156,9 +154,35 @@ class Endings:
         """The error for want of memory, told by ``text``: the runtime's own words, or how it
         ended."""
         events = self._hold.memory_events()
-        error = self._deaths.out_of_memory(doing, events, device=self._hold.name, why=text)
+        error = self._explainer.out_of_memory(doing, events, why=text)
         self._report(error)
         return error
+
+    def load_failed(self, load: FailedLoad, answer: Mapping[str, Any]) -> EdgeError:
+        """The error for a worker that answered that it could not load its model."""
+        said = f"{answer['type']}: {answer['error']}" if "type" in answer else answer["error"]
+        if answer["kind"] == "memory":
+            return self.out_of_memory(f"loading {load.model!r}", said)
+        return load.error(said)
+
+    def timed_out(
+        self,
+        who: str,
+        doing: str,
+        after_s: float,
+        *,
+        said: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> DeviceTimeout:
+        """The error for ``who``, ended as it was not done ``doing`` that after ``after_s``
+        seconds. ``said`` are its last words; None: the device's log has them."""
+        return self._explainer.timed_out(
+            who,
+            doing,
+            after_s,
+            said=self._hold.log() if said is None else said,
+            details=details or {},
+        )
 
     def _fetch_cores(self) -> None:
         """Bring core dumps over from a device whose files this machine does not see."""

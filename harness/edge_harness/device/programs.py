@@ -10,7 +10,6 @@ from edge_harness.device.endings import Endings
 from edge_harness.device.hold import Hold
 from edge_harness.device.results import RunResult
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError, OptionError
-from edge_harness.processes import tail
 
 if TYPE_CHECKING:
     from edge_harness.image import Layer
@@ -104,10 +103,11 @@ class Programs:
         out = payload[:split].decode(errors="replace")
         err = payload[split:].decode(errors="replace")
         if answer["timed_out"]:
-            raise DeviceTimeout(
-                f"{words!r} was not done after {timeout_s:g} s on {self.name} and was ended; its "
-                f"last words:\n{tail(out + err)}",
-                next_step="raise timeout_s (emulation is 10 to 100 times slower than the board)",
+            raise self.endings.timed_out(
+                repr(words[0]),
+                f"running {words!r}",
+                timeout_s,
+                said=out + err,
                 details={"stdout": out, "stderr": err},
             )
         number = answer["signal"]

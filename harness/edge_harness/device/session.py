@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from edge_harness import wire
-from edge_harness.diagnose.load_errors import load_error
+from edge_harness.diagnose import FailedLoad
 from edge_harness.errors import (
     DeviceFailed,
     DeviceTimeout,
@@ -334,7 +334,14 @@ class Session:
             self._died("loading the model")
         if not answer["ok"]:
             self._hang_up()
-            raise load_error(self, answer)
+            load = FailedLoad(
+                device=self.device.name,
+                model=str(self.model.path),
+                model_bytes=len(self.model.content),
+                runtime=self.runtime,
+                requirement=self._spec,
+            )
+            raise self.device.endings.load_failed(load, answer)
         self._describe(answer)
         for name, shape in self._request.get("resize", {}).items():
             self._describe(self._ask({"op": "resize", "shapes": {name: shape}}))
@@ -516,13 +523,7 @@ class Session:
     def _timed_out(self, doing: str) -> DeviceTimeout:
         self._hang_up()
         self.device.endings.end_worker(self._socket_name, self._pid, kill=True)
-        return DeviceTimeout(
-            f"the worker on {self.device.name} was not done {doing} after {self.timeout_s:g} s "
-            "and was ended\n" + self.device.hold.log_tail(),
-            next_step="raise timeout_s (emulation is 10 to 100 times slower than the board), or "
-            "look for an endless loop",
-            details={"timeout_s": self.timeout_s, "device": self.device.name},
-        )
+        return self.device.endings.timed_out("the worker", doing, self.timeout_s)
 
     def close(self) -> None:
         """End the worker. Idempotent."""

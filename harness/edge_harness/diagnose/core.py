@@ -18,7 +18,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-Resolve = Callable[[str], Path | None]
+Find = Callable[[str], Path | None]
 _AT_PHDR, _AT_EXECFN = 3, 31
 _PT_DYNAMIC, _DT_DEBUG = 2, 21
 _NT_FILE = 0x46494C45
@@ -134,7 +134,7 @@ class Core:
         size = struct.calcsize(form)
         return dict(struct.iter_unpack(form, data[: len(data) // size * size]))
 
-    def _mapped_files(self, resolve: Resolve) -> list[Library]:
+    def _mapped_files(self, find: Find) -> list[Library]:
         """From the kernel's own list of mapped files (NT_FILE, fs/binfmt_elf.c); the emulator's
         dumps have none."""
         data, word = self.note(_NT_FILE), self._word
@@ -151,19 +151,19 @@ class Core:
             first[path] = min(first.get(path, start), start - offset * page)
         found = []
         for path, start in first.items():
-            file = resolve(path)
+            file = find(path)
             if file is not None:
                 found.append(Library(path=path, base=start - _lowest_address(file), file=file))
         return found
 
-    def libraries(self, resolve: Resolve) -> list[Library]:
+    def libraries(self, find: Find) -> list[Library]:
         """All loaded objects, the program itself first; best effort, never fails."""
-        mapped = self._mapped_files(resolve)
+        mapped = self._mapped_files(find)
         if mapped:
             return mapped
         vector = self._auxiliary()
         program = self.text(vector.get(_AT_EXECFN, 0))
-        file = resolve(program) if program else None
+        file = find(program) if program else None
         if file is None:
             return []
         try:
@@ -193,7 +193,7 @@ class Core:
                 break
             name = self.text(fields[1])
             if name:
-                found.append(Library(path=name, base=fields[0], file=resolve(name)))
+                found.append(Library(path=name, base=fields[0], file=find(name)))
             link = fields[3]
         return found
 
@@ -208,7 +208,7 @@ def _lowest_address(file: Path) -> int:
         return 0
 
 
-def fault_in(path: Path, resolve: Resolve) -> Fault:
+def fault_in(path: Path, find: Find) -> Fault:
     """Where the process of the core dump ``path`` died.
 
     Raises:
@@ -219,7 +219,7 @@ def fault_in(path: Path, resolve: Resolve) -> Fault:
             core = Core(file)
             address, thumb = core.counter()
             library, offset, code = None, None, b""
-            for candidate in core.libraries(resolve):
+            for candidate in core.libraries(find):
                 found = _code_in(candidate, address - candidate.base)
                 if found is not None:
                     library, offset, code = candidate, address - candidate.base, found

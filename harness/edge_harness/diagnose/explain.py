@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from edge_harness.diagnose.isa import GROUPS, Feature, a64_feature, is_udf
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
 
-_KINDS: dict[int, str] = {
+#: The signals of a crash, and what each is called.
+CRASHES: Mapping[int, str] = {
     signals.SIGILL: "illegal_instruction",
     signals.SIGSEGV: "segfault",
     signals.SIGBUS: "bus_error",
@@ -75,7 +76,7 @@ def explain_death(
     *,
     signal: int | None,
     core_file: Path | None,
-    resolve: Callable[[str], Path | None],
+    find: Callable[[str], Path | None],
     profile: Profile,
     profiles: Sequence[Profile],
 ) -> Diagnosis | None:
@@ -83,10 +84,10 @@ def explain_death(
 
     Never raises for damaged remains: it says less then, and why.
     """
-    kind = _KINDS.get(signal) if signal is not None else None
+    kind = CRASHES.get(signal) if signal is not None else None
     if kind is None or signal is None:
         return None
-    name = signals.Signals(signal).name
+    name = signal_name(signal)
     if core_file is None:
         return Diagnosis(
             kind=kind,
@@ -94,7 +95,7 @@ def explain_death(
             evidence="the exit status",
         )
     try:
-        fault = fault_in(core_file, resolve)
+        fault = fault_in(core_file, find)
     except BadCore as error:
         return Diagnosis(
             kind=kind,
@@ -102,6 +103,14 @@ def explain_death(
             evidence=f"the exit status; the core dump does not help: {error}",
         )
     return _diagnosis(kind, name, fault, profile, profiles)
+
+
+def signal_name(number: int) -> str:
+    """E.g. ``SIGILL``; ``signal 40`` for one that has no name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _diagnosis(

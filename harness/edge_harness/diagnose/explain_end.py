@@ -1,27 +1,33 @@
-"""From how a process on the device ended to the error that says why."""
+"""From how something on a device ended to the error that says why.
+
+The one home of that question: a process, the whole device, memory, time. What is known of the
+device is handed in once (:class:`Explainer`), the remains with each question.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_harness.diagnose.explain import CRASHES, Diagnosis, explain_death, signal_name
+from edge_harness.diagnose.memory import memory_sign
 from edge_harness.diagnose.pages import page_size_hint
-from edge_harness.engines.launch import AGENT_DIR, LAYERS_DIR, RUN_DIR
 from edge_harness.errors import (
     BusError,
     DeviceFailed,
+    DeviceTimeout,
     IllegalInstruction,
     OutOfMemory,
     ProcessDied,
+    RuntimeFailed,
     Segfault,
 )
 from edge_harness.processes import tail
 
 if TYPE_CHECKING:
-    from edge_harness.diagnose import Diagnosis
-    from edge_harness.image import Image
     from edge_harness.profiles import Profile
 
 _CLASS: Mapping[int, type[DeviceFailed]] = {
@@ -29,97 +35,55 @@ _CLASS: Mapping[int, type[DeviceFailed]] = {
     signal.SIGSEGV: Segfault,
     signal.SIGBUS: BusError,
 }
-_CRASHES = frozenset(
-    {
-        signal.SIGILL,
-        signal.SIGSEGV,
-        signal.SIGBUS,
-        signal.SIGABRT,
-        signal.SIGFPE,
-        signal.SIGTRAP,
-        signal.SIGSYS,
-    }
+_PAGES = (
+    "make the program ask for the page size (sysconf(_SC_PAGESIZE)), or use a build for larger "
+    "pages"
 )
+_SLOW = "raise timeout_s (emulation is 10 to 100 times slower than the board)"
 
 
-class Deaths:
-    """Explains the deaths on one device."""
+@dataclass(frozen=True, kw_only=True)
+class Explainer:
+    """Explains what ends on one device."""
 
-    def __init__(
-        self,
-        *,
-        profile: Profile,
-        image: Image,
-        state_dir: Path,
-        profiles: Sequence[Profile],
-        emulator_counts: bool = True,
-    ) -> None:
-        self._emulator_counts = emulator_counts
-        self._profile = profile
-        self._image = image
-        self._state_dir = state_dir
-        self._profiles = profiles
+    device: str
+    """Its name, as messages say it."""
+    profile: Profile
+    find: Callable[[str], Path | None]
+    """Where a file of the device lies on this machine (:class:`DeviceFiles`)."""
+    cores: Path
+    """The folder in which core dumps are left; they are deleted once they were read."""
+    emulator_counts: bool
+    """Whether the emulator's own memory counts against the device's limit, and its kernel's
+    pages stand for the device's."""
+    profiles: Sequence[Profile] = ()
+    """Boards to look for a missing feature on; none: all that are known."""
 
-    def resolve(self, path: str) -> Path | None:
-        """Where a file of the device lies on the host."""
-        from edge_harness.image import agent_dir, layers_dir
-
-        for inside, outside in (
-            (LAYERS_DIR, layers_dir()),
-            (AGENT_DIR, agent_dir()),
-            (RUN_DIR, self._state_dir / "run"),
-        ):
-            if path == inside or path.startswith(inside + "/"):
-                found = outside / path[len(inside) + 1 :]
-                return found if found.exists() else None
-        for found in (Path(str(self._image.root) + path), Path(path)):
-            # The second: without namespaces the device's paths are the host's.
-            inside_tree = found.is_relative_to(self._image.root) or found.is_relative_to(
-                layers_dir()
-            )
-            if inside_tree and found.exists():
-                return found
-        return None
-
-    def explain(
+    def process_end(
         self,
         status: Mapping[str, Any],
         doing: str,
         *,
-        device: str,
         log: str,
         memory: Mapping[str, int] | None,
     ) -> tuple[DeviceFailed, Diagnosis | None]:
-        """The error for a process that ended with ``status``, and what its remains tell.
+        """The error for a process that ended with ``status`` (``signal`` or ``code``, and the
+        name of its ``core``), and what its remains tell.
 
-        ``memory`` holds the control group's figures if its OOM killer struck meanwhile.
+        ``log`` is what it said. ``memory`` holds the control group's figures if its OOM killer
+        struck meanwhile.
         """
-        number = status.get("signal")
-        code = status.get("code")
-        if number is None and code is not None and 128 < code < 160:
-            number = code - 128  # a shell reports its child's signal this way
+        number = ending_signal(status)
         if memory is not None and number in (signal.SIGKILL, None):
-            return self.out_of_memory(doing, memory, device=device, why="SIGKILL"), None
-        diagnosis = self._diagnose(number, status) if number in _CRASHES else None
+            return self.out_of_memory(doing, memory, why="SIGKILL"), None
         if number is None:
-            said = tail(log, 12)
-            pages = page_size_hint(log, self._pages_kib())
-            return ProcessDied(
-                f"{device} ended with exit status {code} while {doing}"
-                + (f"; its last words:\n{said}" if said else "")
-                + (f"\n{pages}" if pages else ""),
-                next_step="make the program ask for the page size (sysconf(_SC_PAGESIZE)), or use "
-                "a build for larger pages"
-                if pages
-                else "its output above says why",
-                details={"device": device, "code": code},
-            ), None
-        if number == signal.SIGABRT and "bad_alloc" in log[-4000:]:
-            return self.out_of_memory(doing, {}, device=device, why="std::bad_alloc"), diagnosis
-        name = _signal_name(number)
-        error = _CLASS.get(number, ProcessDied)
-        message = f"{device} died of {name} while {doing}"
-        details: dict[str, Any] = {"device": device, "signal": number, "doing": doing}
+            return self._exited(status.get("code"), doing, log), None
+        diagnosis = self._diagnosed(number, status) if number in CRASHES else None
+        sign = memory_sign(log) if number == signal.SIGABRT else ""
+        if sign:
+            return self.out_of_memory(doing, {}, why=sign), diagnosis
+        message = f"{self.device} died of {signal_name(number)} while {doing}"
+        details: dict[str, Any] = {"device": self.device, "signal": number, "doing": doing}
         next_step = "run the same on another device profile to see whether it is this CPU"
         if diagnosis is not None:
             message += "\n" + diagnosis.text()
@@ -131,62 +95,109 @@ class Deaths:
                 )
         elif number == signal.SIGKILL:
             message += " (killed from outside: no memory limit was hit)"
+            next_step = "find out what ended it: a program of the device, or somebody on this host"
         pages = page_size_hint(log, self._pages_kib())
-        message += f"\n{pages}" if pages else ""
+        if pages:
+            message += f"\n{pages}"
+            next_step = _PAGES
         said = tail(log, 8)
         if said and number != signal.SIGILL:
             message += f"\n--- its last words ---\n{said}\n---"
+        error = _CLASS.get(number, ProcessDied)
         return error(message, next_step=next_step, details=details), diagnosis
 
-    def _pages_kib(self) -> int:
-        """Page size that the device really has; only its own kernel can have another than 4."""
-        return 4 if self._emulator_counts else self._profile.os.page_size_kib
+    def _exited(self, code: int | None, doing: str, log: str) -> DeviceFailed:
+        sign = memory_sign(log)
+        if sign:
+            return self.out_of_memory(doing, {}, why=sign)
+        said = tail(log, 12)
+        pages = page_size_hint(log, self._pages_kib())
+        return ProcessDied(
+            f"{self.device} ended with exit status {code} while {doing}"
+            + (f"; its last words:\n{said}" if said else "")
+            + (f"\n{pages}" if pages else ""),
+            next_step=_PAGES if pages else "its output above says why",
+            details={"device": self.device, "code": code, "doing": doing},
+        )
 
-    def out_of_memory(
-        self, doing: str, events: Mapping[str, int], *, device: str, why: str
-    ) -> OutOfMemory:
+    def device_end(
+        self, doing: str, reason: str, *, log: str, memory: Mapping[str, int] | None
+    ) -> DeviceFailed:
+        """The error for a device that went down as a whole; ``reason`` is its engine's word."""
+        if memory is not None:
+            return self.out_of_memory(doing, memory, why=reason or "its agent hung up")
+        said = tail(log)
+        return RuntimeFailed(
+            f"{self.device} went down while {doing}: {reason or 'its agent hung up'}\n"
+            + (f"--- log of {self.device} ---\n{said}\n---" if said else "(its log is empty)"),
+            next_step="it is started again for the next test; the log above says what it saw",
+            details={"device": self.device, "reason": reason, "doing": doing},
+        )
+
+    def out_of_memory(self, doing: str, events: Mapping[str, int], *, why: str) -> OutOfMemory:
         """The error for a process that needed more memory than there is."""
         limit, peak = events.get("limit_mib"), events.get("peak_mib")
         figures = ", ".join(
-            text
-            for text in (
-                limit is not None and f"limit {limit} MiB",
-                peak is not None and f"peak {peak} MiB",
-            )
-            if text
+            f"{name} {value} MiB"
+            for name, value in (("limit", limit), ("peak", peak))
+            if value is not None
         )
         return OutOfMemory(
-            f"{device} ran out of memory while {doing}: {figures or 'no limit known'} ({why}); "
+            f"{self.device} ran out of memory while {doing}: {figures or 'no limit known'} "
+            f"({why}); "
             + (
                 "the emulator's own memory counts against the limit"
-                if self._emulator_counts
+                if self.emulator_counts
                 else "killed by the board's own kernel, peak is that of the process"
             ),
             next_step="use a smaller model or input, or raise the limit (--edge-memory-mib)",
-            details={"device": device, "limit_mib": limit, "peak_mib": peak, "doing": doing},
+            details={"device": self.device, "limit_mib": limit, "peak_mib": peak, "doing": doing},
         )
 
-    def _diagnose(self, number: int | None, status: Mapping[str, Any]) -> Diagnosis | None:
-        from edge_harness.diagnose import explain_death
+    def timed_out(
+        self, who: str, doing: str, after_s: float, *, said: str, details: Mapping[str, Any]
+    ) -> DeviceTimeout:
+        """The error for ``who``, which was ended as it was not done ``doing`` that after
+        ``after_s`` seconds; ``said`` are its last words or its device's."""
+        said = tail(said)
+        return DeviceTimeout(
+            f"{who} on {self.device} was not done {doing} after {after_s:g} s and was ended; "
+            + (f"its last words:\n{said}" if said else "it said nothing"),
+            next_step=f"{_SLOW}, or look for an endless loop",
+            details={"device": self.device, "timeout_s": after_s, **details},
+        )
 
-        run = self._state_dir / "run"
+    def _pages_kib(self) -> int:
+        """Page size that the device really has; only its own kernel can have another than 4."""
+        return 4 if self.emulator_counts else self.profile.os.page_size_kib
+
+    def _diagnosed(self, number: int, status: Mapping[str, Any]) -> Diagnosis | None:
         cores = sorted(
-            [*run.glob("*.core"), *run.glob("core*")], key=lambda path: path.stat().st_mtime
+            {*self.cores.glob("*.core"), *self.cores.glob("core*")},
+            key=lambda path: path.stat().st_mtime,
         )
         named = [path for path in cores if path.name == status.get("core")]
         found = named or cores
-        core = found[-1] if found else None
         try:
             return explain_death(
                 signal=number,
-                core_file=core,
-                resolve=self.resolve,
-                profile=self._profile,
-                profiles=self._profiles or _all_profiles(),
+                core_file=found[-1] if found else None,
+                find=self.find,
+                profile=self.profile,
+                profiles=self.profiles or _all_profiles(),
             )
         finally:
             for path in cores:
                 path.unlink(missing_ok=True)
+
+
+def ending_signal(status: Mapping[str, Any]) -> int | None:
+    """The signal that ended a process, or its child where a shell says 128 + N; None: it exited."""
+    number: int | None = status.get("signal")
+    code = status.get("code")
+    if number is None and code is not None and 128 < code < 160:
+        return int(code) - 128
+    return number
 
 
 def _all_profiles() -> Sequence[Profile]:
@@ -194,10 +205,3 @@ def _all_profiles() -> Sequence[Profile]:
 
     profiles, _broken = default_registry().working()
     return profiles
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

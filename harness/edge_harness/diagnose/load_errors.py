@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from edge_harness.errors import ModelError, RuntimeFailed, UnsupportedModel
-
-if TYPE_CHECKING:
-    from edge_harness.device.session import Session
+from edge_harness.errors import EdgeError, ModelError, RuntimeFailed, UnsupportedModel
 
 _DAMAGED = (
     "flatbuffer",
@@ -31,30 +29,39 @@ _UNSUPPORTED = (
 )
 
 
-def load_error(session: Session, answer: Mapping[str, Any]) -> Exception:
-    """What to raise when a worker answered that it could not load the model of ``session``."""
-    text = f"{answer['type']}: {answer['error']}" if "type" in answer else answer["error"]
-    name = str(session.model.path)
-    lower = text.lower()
-    details = {"runtime": session._spec, "device": session.device.name}
-    if answer["kind"] == "memory":
-        return session.device.endings.out_of_memory(f"loading {name!r}", text)
-    if any(mark in lower for mark in _UNSUPPORTED):
-        return UnsupportedModel(
-            f"{session.runtime} on {session.device.name} cannot execute {name!r}: {text}",
-            next_step="convert the model for this runtime's version and operators, or choose "
-            "another version with runtime='…==VERSION'",
+@dataclass(frozen=True, kw_only=True)
+class FailedLoad:
+    """A load that a runtime on a device refused."""
+
+    device: str
+    model: str
+    """Path of the model, as the user gave it."""
+    model_bytes: int
+    runtime: str
+    """Its name."""
+    requirement: str
+    """With the version that was loaded, such as ``onnxruntime==1.21.0``."""
+
+    def error(self, said: str) -> EdgeError:
+        """What to raise when the runtime ``said`` this (the exception's type and text)."""
+        lower = said.lower()
+        details: Mapping[str, Any] = {"runtime": self.requirement, "device": self.device}
+        if any(mark in lower for mark in _UNSUPPORTED):
+            return UnsupportedModel(
+                f"{self.runtime} on {self.device} cannot execute {self.model!r}: {said}",
+                next_step="convert the model for this runtime's version and operators, or choose "
+                "another version with runtime='…==VERSION'",
+                details=details,
+            )
+        if any(mark in lower for mark in _DAMAGED):
+            return ModelError(
+                f"the model file {self.model!r} ({self.model_bytes} bytes) is damaged or cut "
+                f"short: {said}",
+                next_step="export or download it again and compare the size",
+                details=details,
+            )
+        return RuntimeFailed(
+            f"{self.runtime} on {self.device} could not load {self.model!r}: {said}",
+            next_step="see whether the model loads with the same runtime version elsewhere",
             details=details,
         )
-    if any(mark in lower for mark in _DAMAGED):
-        return ModelError(
-            f"the model file {name!r} ({len(session.model.content)} bytes) is damaged or cut "
-            f"short: {text}",
-            next_step="export or download it again and compare the size",
-            details=details,
-        )
-    return RuntimeFailed(
-        f"{session.runtime} on {session.device.name} could not load {name!r}: {text}",
-        next_step="see whether the model loads with the same runtime version elsewhere",
-        details=details,
-    )
