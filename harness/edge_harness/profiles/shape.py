@@ -93,11 +93,6 @@ class Cpu(_Table, frozen=True, kw_only=True):
     pinned_because: str = ""
     """Why programs are kept on ``core`` and not on the other cores of ``clusters``."""
 
-    @property
-    def all_cores(self) -> int:
-        """Cores of the chip, of whatever kind: as many threads as make sense."""
-        return max(self.cores, sum(cluster.count for cluster in self.clusters))
-
 
 class Memory(_Table, frozen=True, kw_only=True):
     """RAM of the board."""
@@ -189,6 +184,12 @@ class Profile(_Table, frozen=True, kw_only=True):
         sources = dict(self.sources)
         return sources.get(fact) or sources.get(fact.partition(".")[0], "")
 
+    @property
+    def total_cores(self) -> int:
+        """Of the chip, of whatever kind, those included that programs are kept away from: as many
+        threads as make sense."""
+        return max(self.cpu.cores, sum(cluster.count for cluster in self.cpu.clusters))
+
     def checked_threads(self, threads: int) -> int:
         """``threads`` of a runtime, where the board has a core for each.
 
@@ -198,7 +199,7 @@ class Profile(_Table, frozen=True, kw_only=True):
         Raises:
             OptionError: it is no whole number, or there are not so many cores.
         """
-        most = self.cpu.all_cores
+        most = self.total_cores
         try:
             number = 0 if isinstance(threads, bool) else operator.index(threads)
         except TypeError:

@@ -110,7 +110,7 @@ def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistr
         raise ValueError(f"nothing in the column {', '.join(map(repr, missing))}")
     profile = registry.get(row["device"])
     model = path.parent / row["model"]
-    most = profile.cpu.all_cores
+    most = profile.total_cores
     threads = _number(row, "threads")
     if threads != int(threads) or not threads <= most:
         raise ValueError(f"threads = {row['threads']!r}, but {profile.name} has {most} core(s)")
