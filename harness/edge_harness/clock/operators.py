@@ -38,11 +38,12 @@ def operators_of(content: bytes, format: str) -> list[Operator]:
         format: ``tflite`` or ``onnx``.
     """
     if format == "tflite":
-        return _tflite(content)
-    return _onnx(content)
+        return tflite_operators(content)
+    return onnx_operators(content)
 
 
-def _tflite(content: bytes) -> list[Operator]:
+def tflite_operators(content: bytes) -> list[Operator]:
+    """The operators of a TFLite file's main graph."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the generated code warns of its own deprecations
         import tflite
@@ -106,7 +107,8 @@ def _elements(tensor: Any) -> int:
     return count
 
 
-def _onnx(content: bytes) -> list[Operator]:
+def onnx_operators(content: bytes) -> list[Operator]:
+    """The operators of an ONNX file; empty where the package ``onnx`` is not installed."""
     from edge_harness.models import onnx as onnx_file
 
     if not onnx_file.installed():

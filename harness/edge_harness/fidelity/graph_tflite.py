@@ -58,6 +58,11 @@ _QUANTIZED = (
 )
 
 
+def output_steps(model: ModelFile) -> dict[str, float]:
+    """Quantization steps of real outputs that were integers until the last operator."""
+    return LiteGraph(model).dequantized()
+
+
 def has_quantized_tensors(content: bytes) -> bool:
     """Whether anything in the file is computed in quantized integers."""
     graph = tflite.Model.GetRootAs(content, 0).Subgraphs(0)

@@ -7,14 +7,17 @@ for it.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_harness.errors import MissingTool, ModelError
+
+if TYPE_CHECKING:
+    from edge_harness.runtimes import Model
 
 #: Where scale and zero point of the (first) output stand among a node's inputs (ONNX operator
 #: specification, and ONNX Runtime's com.microsoft contributions): (scale, zero point).
@@ -185,3 +188,41 @@ def dequantized(model: Any) -> dict[str, float]:
         and node.output[0] in outputs
         and len(known.get(node.input[0], Quantization(scales=(), zero_points=())).scales) == 1
     }
+
+
+def inputs(model: Model) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of each input of an ONNX file, free dimensions as 1.
+
+    Raises:
+        MissingTool: the package ``onnx`` is not installed.
+        ModelError: the file cannot be parsed.
+    """
+    numpy_type = package("a latency").helper.tensor_dtype_to_np_dtype
+    graph = parse(model.content, model.path).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    return [
+        (
+            value.name,
+            np.dtype(numpy_type(value.type.tensor_type.elem_type)).name,
+            tuple(max(1, size.dim_value) for size in value.type.tensor_type.shape.dim),
+        )
+        for value in graph.input
+        if value.name not in constant
+    ]
+
+
+def tensor_quantization(
+    model: Model, names: Iterable[str]
+) -> tuple[Mapping[str, Quantization], str]:
+    """Scales of the tensors ``names`` by the file, and a note why there are none."""
+    if not installed():
+        return {}, MISSING
+    return quantization(parse(model.content, model.path), names), ""
+
+
+def output_steps(model: Model) -> dict[str, float]:
+    """Steps of real outputs that were integers to the last; none where the package ``onnx`` is
+    not there to look into the file."""
+    if not (installed() and uses_integers(model.content)):
+        return {}
+    return dequantized(parse(model.content, model.path))

@@ -11,12 +11,30 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_harness.runtimes import Model
 
 #: How flatbuffers' Python reader complains about offsets that lead nowhere.
 _BROKEN = (struct.error, IndexError, ValueError, TypeError, OverflowError, UnicodeDecodeError)
 #: No model has more of anything; a damaged length is often a billion.
 _MOST = 10_000_000
+#: numpy's names for the schema's TensorType numbers.
+_DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+    12: "uint64",
+    15: "uint32",
+    16: "uint16",
+}
 
 
 class Damaged(Exception):
@@ -39,6 +57,32 @@ def verify(content: bytes) -> None:
             raise Damaged(
                 f"an offset in it leads outside its {len(content)} bytes ({error})"
             ) from None
+
+
+def damage(content: bytes) -> str:
+    """How a TFLite file is damaged; "" where it holds together."""
+    try:
+        verify(content)
+    except Damaged as error:
+        return str(error)
+    return ""
+
+
+def inputs(model: Model) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of each input of a TFLite file, free dimensions as 1; "" for a dtype
+    that numpy arrays of a fixed size do not have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        import tflite
+
+        graph = tflite.Model.GetRootAs(model.content, 0).Subgraphs(0)
+        found = []
+        for position in range(graph.InputsLength()):
+            tensor = graph.Tensors(graph.Inputs(position))
+            name = (tensor.Name() or b"").decode(errors="replace")
+            shape = tuple(max(1, tensor.Shape(i)) for i in range(tensor.ShapeLength()))
+            found.append((name, _DTYPES.get(tensor.Type(), ""), shape))
+        return found
 
 
 def _model(model: Any, size: int) -> None:

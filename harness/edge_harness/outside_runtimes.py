@@ -1,0 +1,127 @@
+"""Runtimes that other distributions register, in the entry-point group ``edge_harness.runtimes``.
+
+An entry point names a function without arguments that returns a
+:class:`~edge_harness.runtimes.Runtime`; the file it stands in is also the agent's file of that
+runtime and is carried into devices. docs/extending.md shows one. Whatever is wrong with one of
+them is said when it is asked for, and harms no other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_harness.errors import OptionError
+from edge_harness.runtime_rows import Format, Runtime
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "edge_harness.runtimes"
+#: What every file of the agent's must define; see ``edge_harness.agent.runtimes.protocol``.
+_DEFINES = ("warm", "Session")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """What other distributions registered."""
+
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+    broken: Mapping[str, OptionError] = field(default_factory=dict)
+    """Why a registered name cannot be used; to be raised when it is asked for."""
+
+
+class _Unfit(Exception):
+    """What was registered is no runtime; the message says why."""
+
+
+def registered(
+    built_in: Sequence[Runtime], entry_points: Iterable[EntryPoint] | None = None
+) -> Outside:
+    """The runtimes of other distributions.
+
+    Args:
+        built_in: this package's own, whose names are taken.
+        entry_points: instead of those installed here.
+    """
+    if entry_points is None:
+        from importlib import metadata
+
+        entry_points = metadata.entry_points(group=GROUP)
+    runtimes: dict[str, Runtime] = {}
+    broken: dict[str, OptionError] = {}
+    for point in sorted(entry_points, key=lambda point: (point.name, _origin(point))):
+        try:
+            row = _loaded(point)
+            _refuse_taken(row, [*built_in, *runtimes.values()])
+        except Exception as error:  # whatever somebody else's module raises
+            reason = str(error) if isinstance(error, _Unfit) else f"{type(error).__name__}: {error}"
+            broken[point.name] = OptionError(
+                f"the runtime {point.name!r} that {_origin(point)} registers as {point.value!r} "
+                f"cannot be used: {reason}",
+                next_step=f"mend or uninstall {_origin(point)}; docs/extending.md shows what a "
+                "runtime is",
+                details={"distribution": _origin(point), "entry_point": point.value},
+            )
+        else:
+            runtimes[row.name] = row
+    return Outside(runtimes=runtimes, broken=broken)
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+
+
+def _loaded(point: EntryPoint) -> Runtime:
+    make = point.load()
+    row = make() if callable(make) else make
+    if not isinstance(row, Runtime):
+        raise _Unfit(
+            f"it gives a {type(row).__name__}, not an edge_harness.runtimes.Runtime: name a "
+            "function that returns one"
+        )
+    if row.name != point.name:
+        raise _Unfit(f"its name is {row.name!r}, not that of its entry point, {point.name!r}")
+    if not row.name.isidentifier():
+        raise _Unfit(f"its name {row.name!r} is not a Python identifier")
+    if not row.formats or not all(isinstance(each, Format) for each in row.formats):
+        raise _Unfit("it runs no format: give formats=(Format(…),)")
+    source = inspect.getsourcefile(inspect.unwrap(make)) if callable(make) else None
+    if not row.agent_source:
+        if source is None:
+            raise _Unfit("its file is not found: name a function that stands in the agent's file")
+        row = replace(row, agent_source=Path(source).read_bytes())
+    _refuse_incomplete(row)
+    return replace(row, origin=_origin(point))
+
+
+def _refuse_incomplete(row: Runtime) -> None:
+    import ast
+
+    try:
+        tree = ast.parse(row.agent_source)
+    except SyntaxError as error:
+        raise _Unfit(f"its file is not Python: {error}") from None
+    names = {each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.ClassDef)}
+    missing = [name for name in _DEFINES if name not in names]
+    if missing:
+        raise _Unfit(
+            f"its file, which is carried into the device, defines no {' and no '.join(missing)}"
+        )
+
+
+def _refuse_taken(row: Runtime, others: Iterable[Runtime]) -> None:
+    for other in others:
+        whose = other.origin or "this package"
+        if other.name == row.name:
+            raise _Unfit(f"{whose} has a runtime of that name")
+        for mine in row.formats:
+            for theirs in other.formats:
+                if mine.name == theirs.name and mine != theirs:
+                    raise _Unfit(
+                        f"{whose} has a format {mine.name!r} that is another one: take its row "
+                        f"from edge_harness.runtimes.FORMATS[{mine.name!r}]"
+                    )

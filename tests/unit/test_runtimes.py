@@ -1,0 +1,502 @@
+"""The table of runtimes, and finding a row of it."""
+
+import importlib
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
+from pathlib import PurePath
+
+import pytest
+from edge_harness import runtimes
+from edge_harness.errors import OptionError, UnsupportedModel
+from edge_harness.outside_runtimes import registered
+from edge_harness.runtimes import (
+    FORMATS,
+    RUNTIMES,
+    Companion,
+    Format,
+    Option,
+    Outside,
+    Part,
+    Runtime,
+    Runtimes,
+    load_request,
+    named,
+    pinned,
+    resolve,
+)
+from packaging.specifiers import SpecifierSet
+
+TFLITE, ONNX = FORMATS["tflite"], FORMATS["onnx"]
+
+
+HERE = PurePath("folder/model.bin")
+
+
+@dataclass
+class Board:
+    name: str = "rpi4"
+    total_cores: int = 4
+    published: tuple[str, ...] = ("tflite", "litert", "onnx")
+
+    def default_runtime(self, model_format):
+        return RUNTIMES.running(model_format)[0].name
+
+    def runtime_requirement(self, runtime):
+        if runtime.name not in self.published:
+            raise UnsupportedModel(f"{self.name} has no runtime {runtime.name!r}")
+        return f"{runtime.distribution}==1.0"
+
+
+@dataclass
+class Model:
+    format: Format
+    content: bytes = b"model"
+    path: PurePath = HERE
+
+
+@pytest.fixture
+def no_others(monkeypatch):
+    """Whatever else is installed on this machine is not looked at."""
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", Outside())
+
+
+pytestmark = pytest.mark.usefixtures("no_others")
+
+
+# -- the rows ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "module", "formats", "options"),
+    [
+        (
+            "tflite",
+            "tflite-runtime",
+            "tflite_runtime",
+            ["tflite"],
+            {"kernels": "xnnpack", "preserve_all_tensors": False, "delegates": ()},
+        ),
+        (
+            "litert",
+            "ai-edge-litert",
+            "ai_edge_litert",
+            ["tflite"],
+            {"kernels": "xnnpack", "preserve_all_tensors": False, "delegates": ()},
+        ),
+        (
+            "onnx",
+            "onnxruntime",
+            "onnxruntime",
+            ["onnx"],
+            {"graph_optimization": "all", "providers": (), "config": ()},
+        ),
+    ],
+)
+def test_each_row_says_who_carries_a_runtime_and_what_it_takes(
+    name, distribution, module, formats, options
+):
+    row = RUNTIMES[name]
+    assert (row.distribution, row.imports, row.brought) == (distribution, module, "wheel")
+    assert [each.name for each in row.formats] == formats
+    assert {each.name: each.default for each in row.options} == options
+
+
+def test_the_table_has_no_other_rows():
+    assert list(RUNTIMES) == ["tflite", "litert", "onnx"]
+    assert list(FORMATS) == ["tflite", "onnx"]
+    assert (len(RUNTIMES), len(FORMATS)) == (3, 2)
+
+
+def test_reference_kernels_and_dot_products_by_row():
+    assert RUNTIMES["tflite"].reference_options == (("kernels", "reference"),)
+    assert RUNTIMES["litert"].reference_options == (("kernels", "reference"),)
+    assert RUNTIMES["onnx"].reference_options == ()
+    assert [row.name for row in RUNTIMES.values() if not row.dot_product] == ["tflite"]
+    assert [row.name for row in RUNTIMES.values() if row.fuses == "always"] == ["onnx"]
+
+
+PARTS = [
+    "damage",
+    "inputs",
+    "operators",
+    "quantization",
+    "computes_in_integers",
+    "output_steps",
+    "graph",
+    "evaluator",
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("row", FORMATS.built_in, ids=str)
+def test_every_part_of_a_format_that_is_named_exists(row, part):
+    where = getattr(row, part)
+    if where:
+        module, _, name = where.path.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_a_part_that_a_format_lacks_says_which_and_of_what():
+    row = Format(name="npy", title="NumPy matrix", suffixes=(".npy",))
+    with pytest.raises(UnsupportedModel, match="output steps of NumPy matrix files"):
+        row.output_steps(b"")
+
+
+def test_a_part_is_called_with_what_it_is_given():
+    row = Format(name="npy", title="NumPy", suffixes=(".npy",), inputs=Part(path="math:gcd"))
+    assert row.inputs(12, 18) == 6
+
+
+# -- finding a row -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "runtime", "requirement"),
+    [
+        ("tflite", "tflite", ""),
+        ("onnxruntime", "onnx", ""),
+        ("onnxruntime==1.21.0", "onnx", "onnxruntime==1.21.0"),
+        ("ai_edge_litert==1.0.1", "litert", "ai_edge_litert==1.0.1"),
+        ("Tflite.Runtime~=2.14", "tflite", "Tflite.Runtime~=2.14"),
+    ],
+)
+def test_runtimes_are_named_short_by_distribution_or_pinned(asked, runtime, requirement):
+    assert named(asked) == (RUNTIMES[runtime], requirement)
+
+
+@pytest.mark.parametrize("asked", ["torch", "", "onnx runtime", "../evil", "tflite==2"])
+def test_an_unknown_runtime_lists_the_known_ones(asked):
+    with pytest.raises(OptionError, match="no runtime") as error:
+        named(asked)
+    assert "tflite, litert, onnx" in error.value.next_step
+
+
+PINS = ("onnxruntime==1.21.0", "litert")
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_format", "expected"),
+    [
+        (None, ONNX, "onnxruntime==1.21.0"),
+        (None, TFLITE, "litert"),
+        ("onnx", ONNX, "onnxruntime==1.21.0"),
+        ("onnxruntime==1.20.1", ONNX, "onnxruntime==1.20.1"),
+        ("tflite", TFLITE, "tflite"),
+    ],
+)
+def test_a_pin_fills_what_a_test_leaves_open(asked, model_format, expected):
+    assert pinned(asked, PINS, model_format) == expected
+    assert pinned(asked, (), model_format) == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_format", "pins", "expected"),
+    [
+        (None, TFLITE, (), ("tflite", "tflite-runtime==1.0")),
+        (None, TFLITE, PINS, ("litert", "ai-edge-litert==1.0")),
+        (None, ONNX, PINS, ("onnx", "onnxruntime==1.21.0")),
+        ("onnxruntime", ONNX, (), ("onnx", "onnxruntime==1.0")),
+        ("onnxruntime==1.17.3", ONNX, PINS, ("onnx", "onnxruntime==1.17.3")),
+    ],
+)
+def test_resolving_gives_a_row_and_a_requirement(asked, model_format, pins, expected):
+    row, requirement = resolve(Board(), model_format, asked, pins)
+    assert (row.name, requirement) == expected
+
+
+@pytest.mark.parametrize(("asked", "model_format"), [("onnx", TFLITE), ("litert", ONNX)])
+def test_a_runtime_of_another_format_is_refused_and_those_of_this_one_named(asked, model_format):
+    with pytest.raises(OptionError, match=f"{asked!r} cannot run a {model_format} model") as error:
+        resolve(Board(), model_format, asked)
+    assert ", ".join(row.name for row in RUNTIMES.running(model_format)) in error.value.next_step
+
+
+def test_a_third_format_is_never_taken_for_another():
+    third = Format(name="third", title="Third", suffixes=(".third",))
+    for asked in RUNTIMES:
+        with pytest.raises(OptionError, match="cannot run a third model"):
+            resolve(Board(), third, asked)
+    assert pinned(None, PINS, third) is None
+
+
+def test_a_board_that_has_no_such_runtime_says_so_unless_a_version_is_pinned():
+    board = Board(published=())
+    with pytest.raises(UnsupportedModel):
+        resolve(board, ONNX)
+    assert resolve(board, ONNX, "onnxruntime==1.20.1")[1] == "onnxruntime==1.20.1"
+
+
+def test_most_tests_will_ask_for_the_first_format_of_the_table():
+    assert runtimes.likely(Board()) == (RUNTIMES["tflite"], "tflite-runtime==1.0")
+    assert runtimes.likely(Board(), ["onnx", "litert"])[0] is RUNTIMES["litert"]
+
+
+# -- companions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "versions", "companions"),
+    [
+        ("tflite", "", ["numpy<2"]),
+        ("tflite", "==2.14.0", ["numpy<2"]),
+        ("tflite", ">=2.5", ["numpy<2"]),
+        ("litert", "==2.3.0", []),
+        ("onnx", "==1.18.1", ["numpy<2"]),
+        ("onnx", "==1.17.*", ["numpy<2"]),
+        ("onnx", "~=1.17.0", ["numpy<2"]),
+        ("onnx", "<1.19", ["numpy<2"]),
+        ("onnx", ">=1.16,<1.19", ["numpy<2"]),
+        ("onnx", "==1.19.0", []),
+        ("onnx", "==1.20.1", []),
+        ("onnx", "<=1.19", []),
+        ("onnx", "<1.20", []),
+        ("onnx", ">=1.16", []),
+        ("onnx", "~=1.17", []),
+        ("onnx", "!=1.20", []),
+        ("onnx", "", []),
+    ],
+)
+def test_companions_go_by_the_versions_that_will_be_taken(name, versions, companions):
+    assert RUNTIMES[name].companions_for(SpecifierSet(versions)) == companions
+
+
+def test_companions_of_a_range_of_versions():
+    companion = Companion(versions=">=2,<3", requirement="x", because="")
+    assert companion.goes_with(SpecifierSet("==2.4"))
+    assert not companion.goes_with(SpecifierSet("==1.9"))
+    assert not companion.goes_with(SpecifierSet("==3.0"))
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("runtime", "given", "kept"),
+    [
+        ("tflite", {}, ()),
+        ("tflite", {"kernels": "xnnpack", "preserve_all_tensors": False}, ()),
+        ("litert", {"kernels": "builtin"}, (("kernels", "builtin"),)),
+        ("tflite", {"delegates": {"a.so": {"k": 1}}}, (("delegates", (("a.so", (("k", "1"),)),)),)),
+        (
+            "onnx",
+            {"providers": ["CPUExecutionProvider"], "config": {"a": "b"}},
+            (("config", (("a", "b"),)), ("providers", ("CPUExecutionProvider",))),
+        ),
+    ],
+)
+def test_options_are_kept_in_one_form_without_the_defaults(runtime, given, kept):
+    assert RUNTIMES[runtime].checked(given) == kept
+
+
+@pytest.mark.parametrize(
+    ("runtime", "given", "says"),
+    [
+        ("tflite", {"kernels": "fast"}, "no kernels 'fast'"),
+        ("tflite", {"kernels": ["xnnpack"]}, "no kernels"),
+        ("onnx", {"graph_optimization": "most"}, "no level of graph optimization 'most'"),
+        ("onnx", {"kernels": "xnnpack"}, "has no meaning for ONNX models run by onnx"),
+        ("litert", {"providers": ["x"]}, "has no meaning for TFLite models run by litert"),
+        ("tflite", {"preserve_all_tensors": 1}, "is not True or False"),
+        ("onnx", {"providers": "CPUExecutionProvider"}, "is not a list of texts"),
+        ("onnx", {"providers": [1]}, "is not a list of texts"),
+        ("onnx", {"config": ["a"]}, "is not a dictionary of texts"),
+        ("tflite", {"delegates": {"a.so": "x"}}, "is not a dictionary of dictionaries of texts"),
+    ],
+)
+def test_a_wrong_option_names_the_value_and_what_would_do(runtime, given, says):
+    with pytest.raises(OptionError, match=says) as error:
+        RUNTIMES[runtime].checked(given)
+    assert error.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"), [("number", 3, True), ("text", "x", 3), ("flag", True, "yes")]
+)
+def test_options_of_plain_kinds(kind, good, bad):
+    option = Option(name="o", kind=kind, default="")
+    assert option.checked(good) == good
+    with pytest.raises(OptionError, match=f"o={bad!r} is not"):
+        option.checked(bad)
+
+
+# -- load requests -------------------------------------------------------------------------------
+
+
+def test_a_request_is_the_content_not_the_path():
+    one = load_request(Model(TFLITE), Board(), options={"kernels": None})
+    two = load_request(Model(TFLITE, path=PurePath("other.tflite")), Board())
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != load_request(Model(TFLITE, content=b"another"), Board())
+    assert one.sha256 == "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
+    assert replace(one, content=b"").sha256.startswith("e3b0c442")
+
+
+def test_a_worker_is_told_every_option():
+    request = load_request(Model(ONNX), Board(), threads=2, options={"config": {"a": "b"}})
+    assert request.header() == {
+        "threads": 2,
+        "graph_optimization": "all",
+        "providers": (),
+        "config": (("a", "b"),),
+    }
+
+
+def test_a_request_as_json():
+    request = load_request(
+        Model(TFLITE), Board(), threads=3, options={"delegates": {"a.so": {"k": "v"}}}
+    )
+    assert request.as_json() == {
+        "file_name": "model.bin",
+        "sha256": request.sha256,
+        "format": "tflite",
+        "runtime": "tflite",
+        "requirement": "tflite-runtime==1.0",
+        "agent_sha256": "",
+        "threads": 3,
+        "options": {"delegates": [["a.so", [["k", "v"]]]]},
+        "shapes": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("model_format", "options", "off"),
+    [
+        (TFLITE, {"kernels": "builtin"}, {}),
+        (TFLITE, {"delegates": {"/lib/gpu.so": {}}}, {"delegates": ["/lib/gpu.so"]}),
+        (ONNX, {"providers": ["CPUExecutionProvider"]}, {}),
+        (
+            ONNX,
+            {"providers": ["ACLExecutionProvider", "CPUExecutionProvider"]},
+            {"providers": ["ACLExecutionProvider"]},
+        ),
+    ],
+)
+def test_what_may_leave_the_cores_is_named(model_format, options, off):
+    assert load_request(Model(model_format), Board(), options=options).off_cores() == off
+
+
+@pytest.mark.parametrize("threads", [0, 7, True, 1.0, "2"])
+def test_threads_are_whole_and_at_most_all_cores_of_the_chip(threads):
+    board = Board(total_cores=6)
+    assert load_request(Model(TFLITE), board, threads=6).threads == 6
+    with pytest.raises(OptionError, match=r"has 6 core\(s\)") as error:
+        load_request(Model(TFLITE), board, threads=threads)
+    assert error.value.next_step == "use 1 to 6"
+
+
+# -- runtimes of others --------------------------------------------------------------------------
+
+OUTSIDE = """
+def runtime():
+    from edge_harness.runtimes import FORMATS, Format, Runtime
+    return Runtime(name={name!r}, distribution="numpy", imports="numpy", formats={formats})
+
+
+def warm():
+    return {{"runtime": "numpy", "version": "1"}}
+
+
+class Session:
+    pass
+"""
+
+
+@pytest.fixture
+def point(tmp_path, monkeypatch):
+    """Makes an entry point ``name`` to a module with ``text`` as its source."""
+    monkeypatch.syspath_prepend(tmp_path)
+    made = []
+
+    def make(text=None, *, name="npy", called=None, formats="(Format(name='npy', title='npy', "
+             "suffixes=('.npy',)),)", attribute="runtime"):  # fmt: skip
+        module = f"outside_{len(made)}_{tmp_path.name.replace('-', '_')}"
+        made.append(module)
+        source = OUTSIDE.format(name=called or name, formats=formats) if text is None else text
+        (tmp_path / f"{module}.py").write_text(source)
+        return EntryPoint(name=name, value=f"{module}:{attribute}", group="edge_harness.runtimes")
+
+    return make
+
+
+def test_a_registered_runtime_carries_the_file_it_stands_in(point, tmp_path):
+    found = registered(RUNTIMES.built_in, [point()])
+    assert not found.broken
+    row = found.runtimes["npy"]
+    assert row.agent_source == next(tmp_path.glob("outside_*.py")).read_bytes()
+    assert len(row.agent_sha256) == 64
+
+
+BROKEN = {
+    "import": ({"text": "import nothing_of_that_name"}, "ModuleNotFoundError: No module named"),
+    "attribute": ({"attribute": "nothing"}, "AttributeError"),
+    "raises": ({"text": "def runtime(): raise KeyError('x')"}, "KeyError: 'x'"),
+    "kind": ({"text": "def runtime(): return 3"}, "gives a int, not an edge_harness.runtimes.Run"),
+    "name": ({"called": "other"}, "its name is 'other', not that of its entry point, 'npy'"),
+    "identifier": ({"name": "n-p"}, "'n-p' is not a Python identifier"),
+    "formats": ({"formats": "()"}, "it runs no format"),
+    "taken": ({"name": "tflite"}, "this package has a runtime of that name"),
+    "format": (
+        {"formats": "(Format(name='onnx', title='x', suffixes=()),)"},
+        "this package has a format 'onnx' that is another one",
+    ),
+    "incomplete": (
+        {
+            "text": "def runtime():\n"
+            "    from edge_harness.runtimes import FORMATS, Runtime\n"
+            "    return Runtime(name='npy', distribution='', imports='', "
+            "formats=(FORMATS['onnx'],))\n"
+        },
+        "defines no warm and no Session",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_registration_is_one_error_and_harms_no_other(point, monkeypatch, case):
+    arguments, says = BROKEN[case]
+    bad = point(**arguments)
+    found = registered(RUNTIMES.built_in, [bad, point(name="sound")])
+    assert list(found.runtimes) == ["sound"]
+    error = found.broken[bad.name]
+    assert says in error.message
+    assert bad.value in error.message
+    assert "docs/extending.md" in error.next_step
+    if bad.name in RUNTIMES:
+        return  # this package's own of that name goes on
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", found)
+    with pytest.raises(OptionError, match="cannot be used"):
+        named(bad.name)
+    with pytest.raises(OptionError, match="registered, but broken"):
+        named("torch")
+    assert named("sound")[0] is found.runtimes["sound"]
+
+
+def test_two_runtimes_of_one_name_are_told_apart(point):
+    found = registered((), [point(), point()])
+    assert list(found.runtimes) == ["npy"]
+    assert "has a runtime of that name" in found.broken["npy"].message
+
+
+def test_a_format_of_a_registered_runtime_is_known(point, monkeypatch):
+    found = registered(RUNTIMES.built_in, [point()])
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", found)
+    assert list(FORMATS) == ["tflite", "onnx", "npy"]
+    assert FORMATS["npy"].title == "npy"
+    assert resolve(Board(published=("npy",)), FORMATS["npy"])[0] is found.runtimes["npy"]
+    assert named("numpy==1.26.4") == (found.runtimes["npy"], "numpy==1.26.4")
+
+
+def test_this_packages_own_are_found_without_a_look_at_what_is_installed():
+    def never():
+        raise AssertionError("entry points were read")
+
+    table = Runtimes(RUNTIMES.built_in, never)
+    assert table["onnx"].name == "onnx"
+    found = table.of_distribution("ai-edge-litert")
+    assert found is RUNTIMES["litert"]
+
+
+def test_a_runtime_is_data():
+    assert isinstance(hash(RUNTIMES["tflite"]), int)
+    assert isinstance(RUNTIMES["tflite"], Runtime)
