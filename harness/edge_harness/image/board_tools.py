@@ -6,23 +6,23 @@ does not wait for them.
 
 from __future__ import annotations
 
-import json
-import re
+import os
 import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_harness.cache import cache_dir, locked, staged
-from edge_harness.errors import ImageBuildFailed, MissingTool
-from edge_harness.image import apt
-from edge_harness.image.tools import MINIMUM_QEMU, SUITE, host_arch, loader_argv, qemu_version
+from edge_harness.errors import MissingTool
+from edge_harness.image.tools import (
+    Progress,
+    Toolset,
+    host_arch,
+    loader_argv,
+    new_enough,
+    qemu_version,
+)
 
-PACKAGES = ("qemu-system-arm", "qemu-utils", "e2fsprogs")
 _SYSTEM = {"arm64": "qemu-system-aarch64", "armhf": "qemu-system-arm"}
 _FOLDERS = ("usr/bin", "usr/sbin", "sbin")
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +68,27 @@ class BoardTools:
 
 
 def _search_path() -> str:
-    import os
-
     return os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
-def board_tools_dir() -> Path:
-    """Where fetched board tools are kept, named by what they are."""
-    return cache_dir() / "tools" / f"{SUITE}-{host_arch()}-{'-'.join(PACKAGES)}"
+def _of_the_host() -> BoardTools | None:
+    """Where QEMU is new enough and the disk programs are there."""
+    path = shutil.which("qemu-system-aarch64")
+    if path is None or not all(
+        shutil.which(name, path=_search_path()) for name in ("qemu-img", "mke2fs")
+    ):
+        return None
+    version = qemu_version(path)
+    return BoardTools(root=None, version=version) if new_enough(version) else None
+
+
+_SET = Toolset(
+    packages=("qemu-system-arm", "qemu-utils", "e2fsprogs"),
+    what="QEMU's board emulator",
+    by_hand="qemu-system-arm",
+    fetched=lambda root, versions: BoardTools(root=root, version=versions["qemu-system-arm"]),
+    of_the_host=_of_the_host,
+)
 
 
 def ensure_board_tools(progress: Progress | None = None) -> BoardTools:
@@ -84,67 +97,9 @@ def ensure_board_tools(progress: Progress | None = None) -> BoardTools:
     Raises:
         MissingTool: they can be neither fetched nor found installed.
     """
-    final = board_tools_dir()
-    if not (final / "lock.json").exists():
-        with locked(final.name):
-            if not (final / "lock.json").exists():
-                try:
-                    _fetch(final, progress)
-                except (MissingTool, ImageBuildFailed) as error:
-                    found = _installed()
-                    if found is not None:
-                        return found
-                    raise MissingTool(
-                        f"QEMU's board emulator could not be fetched: {error.message}",
-                        next_step=error.next_step or "install qemu-system-arm 8.2 or newer",
-                        details=error.details,
-                    ) from error
-    return _load(final)
-
-
-def _fetch(final: Path, progress: Progress | None) -> None:
-    if progress:
-        progress(f"fetching {', '.join(PACKAGES)} ({SUITE}) into the cache")
-    with staged(final) as folder:
-        debs = apt.download(host_arch(), SUITE, PACKAGES, folder / "debs")
-        root = folder / "root"
-        for name in ("lib", "lib64", "bin", "sbin"):
-            (root / "usr" / name).mkdir(parents=True, exist_ok=True)
-            (root / name).symlink_to(f"usr/{name}")
-        lock = apt.unpack(debs, root)
-        shutil.rmtree(folder / "debs")
-        for unused in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/lib/ipxe"):
-            shutil.rmtree(root / unused, ignore_errors=True)
-        (folder / "lock.json").write_text(json.dumps({"suite": SUITE, "packages": lock}, indent=1))
-
-
-def _load(final: Path) -> BoardTools:
-    lock = json.loads((final / "lock.json").read_text())
-    versions = {package["name"]: package["version"] for package in lock["packages"]}
-    return BoardTools(root=final / "root", version=versions["qemu-system-arm"])
-
-
-def _installed() -> BoardTools | None:
-    """The host's own, where QEMU is new enough and the disk programs are there."""
-    path = shutil.which("qemu-system-aarch64")
-    if path is None or not all(
-        shutil.which(name, path=_search_path()) for name in ("qemu-img", "mke2fs")
-    ):
-        return None
-    try:
-        version = qemu_version(path)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-    return BoardTools(root=None, version=version) if numbers >= MINIMUM_QEMU else None
+    return _SET.ensure(progress)
 
 
 def installed_board_tools() -> BoardTools | None:
     """The tools if they are there already; fetches nothing."""
-    try:
-        final = board_tools_dir()
-    except MissingTool:
-        return None
-    if (final / "lock.json").exists():
-        return _load(final)
-    return _installed()
+    return _SET.installed()

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edge_harness.cache import cache_dir, explained, locked, staged
+from edge_harness.cache import built, cache_dir, explained, found
 from edge_harness.image import apt, recipe, wheels
 from edge_harness.image.tools import host_arch, loader_argv
 
@@ -82,48 +82,37 @@ def ensure_image(arch: str, suite: str, progress: Progress | None = None) -> Ima
     """
     packages = recipe.packages(arch, suite)
     key = f"{suite}-{arch}-{_digest([recipe.VERSION, packages, arch, suite])[:12]}"
-    final = cache_dir() / "images" / key
-    if not (final / "lock.json").exists():
-        with locked(f"image-{key}"):
-            if not (final / "lock.json").exists():
-                _build_image(final, arch, suite, packages, progress)
-    return _image_at(final)
-
-
-def _image_at(path: Path) -> Image:
-    lock = json.loads((path / "lock.json").read_text())
-    with explained(path):
-        os.utime(path / "lock.json")  # gc goes by last use
-    return Image(key=path.name, arch=lock["arch"], suite=lock["suite"], path=path, lock=lock)
-
-
-def _build_image(
-    final: Path, arch: str, suite: str, packages: Sequence[str], progress: Progress | None
-) -> None:
     say = progress or (lambda _message: None)
-    started = time.monotonic()
-    say(f"building image {final.name}: downloading Debian packages")
-    with staged(final) as folder:
-        debs = apt.download(arch, suite, packages, folder / "debs")
-        say(f"building image {final.name}: unpacking {len(debs)} packages")
-        root = folder / "root"
-        root.mkdir()
-        lock = apt.unpack(debs, root)
-        shutil.rmtree(folder / "debs")
-        recipe.finish(root, arch, suite)
-        say(f"building image {final.name}: compiling Python modules")
-        if arch == host_arch():
-            compile_python(root, arch, suite, [root / "usr/lib"])
-        else:
-            native = ensure_image(host_arch(), suite, progress)
-            compile_python(native.root, native.arch, suite, [root / "usr/lib"])
-        (folder / "lock.json").write_text(
-            json.dumps(
-                {"arch": arch, "suite": suite, "recipe": recipe.VERSION, "packages": lock},
-                indent=1,
-            )
-        )
-    say(f"built image {final.name} in {time.monotonic() - started:.0f} s")
+
+    def build(folder: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        lock = _fill(folder, key, arch, suite, packages, say)
+        say(f"built image {key} in {time.monotonic() - started:.0f} s")
+        return {"arch": arch, "suite": suite, "recipe": recipe.VERSION, "packages": lock}
+
+    entry = built(cache_dir() / "images" / key, build)
+    return Image(key=key, arch=arch, suite=suite, path=entry.path, lock=entry.content)
+
+
+def _fill(
+    folder: Path, key: str, arch: str, suite: str, packages: Sequence[str], say: Progress
+) -> list[apt.Package]:
+    """Make the tree of the image ``key`` in ``folder``; the packages in it."""
+    say(f"building image {key}: downloading Debian packages")
+    debs = apt.download(arch, suite, packages, folder / "debs")
+    say(f"building image {key}: unpacking {len(debs)} packages")
+    root = folder / "root"
+    root.mkdir()
+    lock = apt.unpack(debs, root)
+    shutil.rmtree(folder / "debs")
+    recipe.finish(root, arch, suite)
+    say(f"building image {key}: compiling Python modules")
+    if arch == host_arch():
+        compile_python(root, arch, suite, [root / "usr/lib"])
+    else:
+        native = ensure_image(host_arch(), suite, say)
+        compile_python(native.root, native.arch, suite, [root / "usr/lib"])
+    return lock
 
 
 def native_python(root: Path, arch: str, suite: str) -> list[str]:
@@ -164,31 +153,24 @@ def ensure_layer(
     """
     wanted = wheels.normalised(requirements)
     key = _layer_key(image, wanted)
-    final = layers_dir() / key
-    if not (final / "lock.json").exists():
-        with locked(f"layer-{key}"):
-            if not (final / "lock.json").exists():
-                if progress:
-                    progress(f"fetching {', '.join(wanted)} for {image.arch}")
-                with staged(final) as folder:
-                    lock = wheels.install(wanted, image.arch, image.suite, folder / "site")
-                    native = ensure_image(host_arch(), image.suite, progress)
-                    compile_python(native.root, native.arch, image.suite, [folder / "site"])
-                    (folder / "lock.json").write_text(
-                        json.dumps(
-                            {"arch": image.arch, "requirements": wanted, "wheels": lock}, indent=1
-                        )
-                    )
-    lock = json.loads((final / "lock.json").read_text())
-    os.utime(final / "lock.json")
-    return Layer(key=key, path=final, requirements=tuple(wanted), lock=lock)
+
+    def build(folder: Path) -> dict[str, Any]:
+        if progress:
+            progress(f"fetching {', '.join(wanted)} for {image.arch}")
+        lock = wheels.install(wanted, image.arch, image.suite, folder / "site")
+        native = ensure_image(host_arch(), image.suite, progress)
+        compile_python(native.root, native.arch, image.suite, [folder / "site"])
+        return {"arch": image.arch, "requirements": wanted, "wheels": lock}
+
+    entry = built(layers_dir() / key, build)
+    return Layer(key=key, path=entry.path, requirements=tuple(wanted), lock=entry.content)
 
 
 def layer_key(image: Image, requirements: Sequence[str]) -> str | None:
     """The key of a layer that is in the cache; None if it would have to be fetched."""
     wanted = wheels.normalised(requirements)
     key = _layer_key(image, wanted)
-    return key if (layers_dir() / key / "lock.json").exists() else None
+    return key if found(layers_dir() / key) else None
 
 
 def _layer_key(image: Image, wanted: Sequence[str]) -> str:
@@ -209,12 +191,11 @@ def agent_dir() -> Path:
     for path in (package / "wire.py", *agent):
         contents[f"edge_harness/{path.relative_to(package)}"] = path.read_bytes()
     digest = hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:16]
-    final = cache_dir() / "agents" / digest
-    if not final.exists():
-        with locked(f"agent-{digest}"):
-            if not final.exists():
-                with staged(final) as folder:
-                    for name, data in contents.items():
-                        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                        (folder / name).write_bytes(data)
-    return final
+
+    def build(folder: Path) -> dict[str, Any]:
+        for name, data in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        return {"what": "agent"}
+
+    return built(cache_dir() / "agents" / digest, build).path

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_harness.cache import cache_dir, explained, locked, staged
+from edge_harness.cache import built, cache_dir, explained
 from edge_harness.errors import ImageBuildFailed
 from edge_harness.image.board_tools import BoardTools
 
@@ -43,7 +43,7 @@ def ensure_disk(tools: BoardTools, name: str, tree: Path) -> Path:
         # No journal: nothing is ever written to it.
         _mke2fs(tools, path, size_kib, ["-N", str(inodes), "-d", str(tree)])
 
-    return _ensure(f"{name}-{VERSION}", make) / "disk.img"
+    return _ensure(f"{name}-{VERSION}", make)
 
 
 def ensure_blank(tools: BoardTools, size_mib: int) -> Path:
@@ -63,24 +63,17 @@ def ensure_blank(tools: BoardTools, size_mib: int) -> Path:
         options += ["-E", "lazy_itable_init=0,lazy_journal_init=0", "-m", "0"]
         _mke2fs(tools, path, size_mib * 1024, options)
 
-    return _ensure(f"blank-{size_mib}-{VERSION}", make) / "disk.img"
+    return _ensure(f"blank-{size_mib}-{VERSION}", make)
 
 
-def _ensure(key: str, make: object) -> Path:
-    assert callable(make)
-    final = cache_dir() / "disks" / key
-    if not (final / "lock.json").exists():
-        with locked(f"disk-{key}"):
-            if not (final / "lock.json").exists():
-                with staged(final) as folder:
-                    make(folder / "disk.img")
-                    # mke2fs writes times and random numbers: a disk made again is another disk,
-                    # and no board that was saved with the first may be restored onto it.
-                    content = {"arch": "", "what": "ext4 file system", "id": uuid.uuid4().hex}
-                    (folder / "lock.json").write_text(json.dumps(content))
-    with explained(final):
-        os.utime(final / "lock.json")
-    return final
+def _ensure(key: str, make: Callable[[Path], None]) -> Path:
+    def build(folder: Path) -> dict[str, str]:
+        make(folder / "disk.img")
+        # mke2fs writes times and random numbers: a disk made again is another disk, and no board
+        # that was saved with the first may be restored onto it.
+        return {"arch": "", "what": "ext4 file system", "id": uuid.uuid4().hex}
+
+    return built(cache_dir() / "disks" / key, build).path / "disk.img"
 
 
 def disk_id(disk: Path) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import lzma
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_harness.cache import cache_dir, explained, locked, remove_tree, staged
+from edge_harness.cache import Entry, built, cache_dir, remove_tree
 from edge_harness.errors import ImageBuildFailed, MissingCapability
 from edge_harness.image import apt
 
@@ -93,24 +91,20 @@ def ensure_kernel(arch: str, page_size_kib: int, progress: Progress | None = Non
     """
     suite, package = flavour(arch, page_size_kib)
     key = f"{package.removeprefix('linux-image-')}-{suite}-{VERSION}"
-    final = cache_dir() / "kernels" / key
-    if not (final / "lock.json").exists():
-        with locked(f"kernel-{key}"):
-            if not (final / "lock.json").exists():
-                if progress:
-                    progress(f"fetching the kernel {package} ({suite}) into the cache")
-                with staged(final) as folder:
-                    _build(folder, arch, suite, package, page_size_kib)
-    return _load(final)
+
+    def build(folder: Path) -> dict[str, Any]:
+        if progress:
+            progress(f"fetching the kernel {package} ({suite}) into the cache")
+        return _build(folder, arch, suite, package, page_size_kib)
+
+    return _kernel(built(cache_dir() / "kernels" / key, build))
 
 
-def _load(final: Path) -> Kernel:
-    lock = json.loads((final / "lock.json").read_text())
-    with explained(final):
-        os.utime(final / "lock.json")  # gc goes by last use
+def _kernel(entry: Entry) -> Kernel:
+    lock = entry.content
     return Kernel(
-        key=f"{final.name}-{lock['version']}-{lock['sha256'][:12]}",
-        path=final,
+        key=f"{entry.path.name}-{lock['version']}-{lock['sha256'][:12]}",
+        path=entry.path,
         version=lock["version"],
         page_size_kib=lock["page_size_kib"],
         boot_modules=tuple(lock["boot_modules"]),
@@ -118,7 +112,8 @@ def _load(final: Path) -> Kernel:
     )
 
 
-def _build(folder: Path, arch: str, suite: str, package: str, page_size_kib: int) -> None:
+def _build(folder: Path, arch: str, suite: str, package: str, page_size_kib: int) -> dict[str, Any]:
+    """Make the kernel in ``folder``; what is to be known about it."""
     debs = apt.download(arch, suite, [package, "busybox-static"], folder / "debs")
     wanted = [d for d in debs if d.name.startswith(("linux-image-", "busybox-static_"))]
     lock = apt.unpack(wanted, folder / "root")
@@ -153,7 +148,7 @@ def _build(folder: Path, arch: str, suite: str, package: str, page_size_kib: int
         digest.update(data)
     remove_tree(folder / "debs")
     remove_tree(root)
-    content: dict[str, Any] = {
+    return {
         "arch": arch,
         "suite": suite,
         "what": f"kernel {version}",
@@ -163,7 +158,6 @@ def _build(folder: Path, arch: str, suite: str, package: str, page_size_kib: int
         "packages": lock,
         **order,
     }
-    (folder / "lock.json").write_text(json.dumps(content, indent=1))
 
 
 def _name(file: str) -> str:

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edge_harness.cache import cache_dir, locked, remove_tree
+from edge_harness.cache import cache_dir, discard, remove_tree
 from edge_harness.errors import UserError
 
-#: Folder of the cache -> what one entry of it is called, also in the names of locks.
+#: Folder of the cache -> what one entry of it is called.
 KINDS = {
     "images": "image",
     "layers": "layer",
@@ -31,10 +31,12 @@ def list_images() -> list[dict[str, Any]]:
             if lock.parent.name.startswith("."):
                 continue  # being built, or being removed
             try:
-                content = json.loads(lock.read_text())
                 used = lock.stat().st_mtime
+                content = json.loads(lock.read_text())
             except FileNotFoundError:
                 continue  # removed by another process just now
+            except ValueError:  # it will be built anew when it is wanted
+                content = {"arch": "", "what": "(damaged)"}
             found.append(
                 {
                     "key": lock.parent.name,
@@ -68,11 +70,10 @@ def remove(key: str) -> None:
     Raises:
         UserError: nothing of that name is there.
     """
-    for folder, kind in KINDS.items():
+    for folder in KINDS:
         path = cache_dir() / folder / key
         if path.parent == cache_dir() / folder and (path / "lock.json").exists():
-            with locked(f"{kind}-{key}"):
-                remove_tree(path)
+            discard(path)
             return
     names = [entry["key"] for entry in list_images()]
     raise UserError(

@@ -8,21 +8,20 @@ loader that was fetched with them.
 from __future__ import annotations
 
 import functools
-import json
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from edge_harness.cache import cache_dir, locked, staged
+from edge_harness.cache import Entry, built, cache_dir, found
 from edge_harness.errors import ImageBuildFailed, MissingTool
 from edge_harness.image import apt
 
 SUITE = "trixie"
-PACKAGES = ("qemu-user", "bubblewrap")
 MINIMUM_QEMU = (8, 2)
 """Older versions show the host's /proc/cpuinfo to the guest (FACTS in docs/engines.md)."""
 
@@ -39,6 +38,7 @@ _QEMU = {
     "amd64": "qemu-x86_64",
 }
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 def host_arch() -> str:
@@ -66,11 +66,89 @@ def loader_argv(root: Path, arch: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Toolset(Generic[T]):
+    """Programs that are fetched together, and how to find the host's own where they cannot be."""
+
+    packages: tuple[str, ...]
+    what: str
+    """What cannot be had without them, for a message."""
+    by_hand: str
+    """What a user may install where they cannot be fetched."""
+    fetched: Callable[[Path, Mapping[str, str]], T]
+    """Makes the programs' object from their tree and ``{package: version}``."""
+    of_the_host: Callable[[], T | None]
+    """The host's own, where they are new enough."""
+    unwanted: Callable[[Path], bool] = lambda _path: False
+    """Whether a program of the tree is not needed."""
+
+    def folder(self) -> Path:
+        """Where they are kept, named by what they are."""
+        return cache_dir() / "tools" / f"{SUITE}-{host_arch()}-{'-'.join(self.packages)}"
+
+    def ensure(self, progress: Progress | None = None) -> T:
+        """The programs, fetched if they are not here yet.
+
+        Raises:
+            MissingTool: they can be neither fetched nor found installed.
+        """
+
+        def build(folder: Path) -> dict[str, Any]:
+            if progress:
+                progress(f"fetching {', '.join(self.packages)} ({SUITE}) into the cache")
+            return {"suite": SUITE, "packages": self._fill(folder)}
+
+        folder = self.folder()
+        try:
+            return self._of(built(folder, build))
+        except (MissingTool, ImageBuildFailed) as error:
+            installed = self.of_the_host()
+            if installed is not None:
+                return installed
+            raise MissingTool(
+                f"{self.what} could not be fetched: {error.message}",
+                next_step=error.next_step or f"install {self.by_hand} 8.2 or newer",
+                details=error.details,
+            ) from error
+
+    def installed(self) -> T | None:
+        """The programs if they are there already; fetches nothing."""
+        try:
+            entry = found(self.folder())
+        except MissingTool:
+            return None
+        return self._of(entry) if entry else self.of_the_host()
+
+    def _of(self, entry: Entry) -> T:
+        versions = {package["name"]: package["version"] for package in entry.content["packages"]}
+        return self.fetched(
+            entry.path / "root",
+            {name: versions[name] for name in self.packages if name in versions},
+        )
+
+    def _fill(self, folder: Path) -> list[apt.Package]:
+        debs = apt.download(host_arch(), SUITE, self.packages, folder / "debs")
+        # Debian 13's packages name /lib and /lib64 through /usr; give them one place.
+        root = folder / "root"
+        for name in ("lib", "lib64", "bin", "sbin"):
+            (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+            (root / name).symlink_to(f"usr/{name}")
+        lock = apt.unpack(debs, root)
+        shutil.rmtree(folder / "debs")
+        for unused in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/lib/ipxe"):
+            shutil.rmtree(root / unused, ignore_errors=True)
+        for program in (root / "usr/bin").iterdir():
+            if self.unwanted(program):
+                program.unlink()
+        return lock
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tools:
     """Where the programs are that engines start."""
 
     root: Path | None
-    versions: dict[str, str]
+    """The fetched tree; None where the host's own programs are used."""
+    versions: Mapping[str, str]
 
     def qemu_user(self, arch: str) -> Path:
         """The user-mode emulator for a device of Debian architecture ``arch``."""
@@ -94,102 +172,51 @@ class Tools:
         return [installed] if installed else None
 
 
-def tools_dir() -> Path:
-    """Where fetched tools are kept, named by what they are."""
-    return cache_dir() / "tools" / f"{SUITE}-{host_arch()}-{'-'.join(PACKAGES)}"
+def _of_the_host() -> Tools | None:
+    for name in ("qemu-aarch64-static", "qemu-aarch64"):
+        path = shutil.which(name)
+        if path is not None and new_enough(version := qemu_version(path)):
+            return Tools(root=None, versions={"qemu-user": version})
+    return None
+
+
+_SET = Toolset(
+    packages=("qemu-user", "bubblewrap"),
+    what="QEMU",
+    by_hand="qemu-user",
+    fetched=lambda root, versions: Tools(root=root, versions=versions),
+    of_the_host=_of_the_host,
+    unwanted=lambda path: path.name.startswith("qemu-") and path.name not in _QEMU.values(),
+)
 
 
 def ensure_tools(progress: Progress | None = None) -> Tools:
-    """The tools, fetched if they are not here yet.
+    """QEMU's user-mode emulators and bubblewrap, fetched if they are not here yet.
 
     Raises:
         MissingTool: they can be neither fetched nor found installed.
     """
-    final = tools_dir()
-    if not (final / "lock.json").exists():
-        with locked(final.name):
-            if not (final / "lock.json").exists():
-                try:
-                    _fetch(final, progress)
-                except (MissingTool, ImageBuildFailed) as error:
-                    found = _installed()
-                    if found is not None:
-                        return found
-                    raise MissingTool(
-                        f"QEMU could not be fetched: {error.message}",
-                        next_step=error.next_step or "install qemu-user 8.2 or newer",
-                        details=error.details,
-                    ) from error
-    return _load(final)
-
-
-def _fetch(final: Path, progress: Progress | None) -> None:
-    if progress:
-        progress(f"fetching {' and '.join(PACKAGES)} ({SUITE}) into the cache")
-    with staged(final) as folder:
-        debs = apt.download(host_arch(), SUITE, PACKAGES, folder / "debs")
-        # Debian 13's packages name /lib and /lib64 through /usr; give them one place.
-        root = folder / "root"
-        for name in ("lib", "lib64", "bin", "sbin"):
-            (root / "usr" / name).mkdir(parents=True, exist_ok=True)
-            (root / name).symlink_to(f"usr/{name}")
-        lock = apt.unpack(debs, root)
-        shutil.rmtree(folder / "debs")
-        for unused in ("usr/share/doc", "usr/share/man", "usr/share/locale"):
-            shutil.rmtree(root / unused, ignore_errors=True)
-        for program in (root / "usr/bin").iterdir():
-            if program.name.startswith("qemu-") and program.name not in {*_QEMU.values()}:
-                program.unlink()
-        (folder / "lock.json").write_text(json.dumps({"suite": SUITE, "packages": lock}, indent=1))
-
-
-def _load(final: Path) -> Tools:
-    lock = json.loads((final / "lock.json").read_text())
-    versions = {package["name"]: package["version"] for package in lock["packages"]}
-    return Tools(
-        root=final / "root",
-        versions={name: versions[name] for name in PACKAGES if name in versions},
-    )
-
-
-def _installed() -> Tools | None:
-    """QEMU of the host itself, where it is new enough."""
-    for name in ("qemu-aarch64-static", "qemu-aarch64"):
-        path = shutil.which(name)
-        if path is not None:
-            version = qemu_version(path)
-            numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-            if numbers >= MINIMUM_QEMU:
-                return Tools(root=None, versions={"qemu-user": version})
-    return None
+    return _SET.ensure(progress)
 
 
 def installed_tools() -> Tools | None:
     """The tools if they are there already; fetches nothing."""
-    try:
-        final = tools_dir()
-    except MissingTool:
-        return None
-    if (final / "lock.json").exists():
-        return _load(final)
-    return _installed()
+    return _SET.installed()
 
 
 @functools.lru_cache(maxsize=32)
 def qemu_version(path: str) -> str:
-    """What ``path --version`` says, e.g. ``10.0.2``; ``""`` when it says nothing."""
-    result = subprocess.run(
-        [path, "--version"], capture_output=True, text=True, check=False, timeout=30
-    )
+    """What ``path --version`` says, e.g. ``10.0.2``; ``""`` when it says nothing or cannot run."""
+    try:
+        result = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
     match = re.search(r"version (\S+)", result.stdout)
     return match[1] if match else ""
 
 
-def bwrap_works(prefix: list[str]) -> str:
-    """Why bubblewrap cannot make namespaces here; ``""`` when it can. Really tries, ~10 ms."""
-    argv = [*prefix, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "/bin/true"]
-    try:
-        result = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
-    except OSError as error:
-        return str(error)
-    return result.stderr.strip() or f"exit status {result.returncode}" if result.returncode else ""
+def new_enough(version: str) -> bool:
+    """Whether a QEMU that calls itself ``version`` shows devices what they are to see."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2]) >= MINIMUM_QEMU

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from edge_harness.cache import cache_dir, locked, staged
+from edge_harness.cache import built, cache_dir
 from edge_harness.errors import MissingTool
 from edge_harness.image.tools import host_arch
 
@@ -81,15 +81,15 @@ def ensure_plugin(qemu_version: str, progress: Progress | None = None) -> Path:
         return prebuilt
     content = {name: (folder / name).read_bytes() for name in _SOURCES}
     digest = hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:16]
+
+    def build(stage: Path) -> dict[str, str]:
+        for name, data in content.items():
+            (stage / name).write_bytes(data)
+        _compile(stage, interface, progress)
+        return {"what": "the device clock's plugin"}
+
     final = cache_dir() / "tools" / f"clock-{host_arch()}-{interface}-{digest}"
-    if not (final / "edge_clock.so").exists():
-        with locked(final.name):
-            if not (final / "edge_clock.so").exists():
-                with staged(final) as stage:
-                    for name, data in content.items():
-                        (stage / name).write_bytes(data)
-                    _compile(stage, interface, progress)
-    return final / "edge_clock.so"
+    return built(final, build).path / "edge_clock.so"
 
 
 def _compile(stage: Path, interface: int, progress: Progress | None) -> None:
@@ -113,26 +113,26 @@ def _compiler(progress: Progress | None) -> list[str]:
         words = name.split()
         if shutil.which(words[0]):
             return words
-    site = cache_dir() / "tools" / "ziglang"
-    if not site.exists():
-        with locked("ziglang"):
-            if not site.exists():
-                if progress:
-                    progress("fetching a C compiler (ziglang) into the cache")
-                with staged(site) as stage:
-                    done = subprocess.run(
-                        [
-                            *(sys.executable, "-m", "pip", "install", "--quiet"),
-                            *("--disable-pip-version-check", "--target", str(stage), ZIG),
-                        ],
-                        capture_output=True,
-                        text=True,
-                        check=False,
-                    )
-                    if done.returncode:
-                        raise MissingTool(
-                            "the device clock needs a C compiler; there is no cc, gcc or clang, "
-                            f"and pip could not install ziglang: {done.stderr.strip()[-300:]}",
-                            next_step="install gcc or clang",
-                        )
+
+    def build(stage: Path) -> dict[str, str]:
+        if progress:
+            progress("fetching a C compiler (ziglang) into the cache")
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet"),
+                *("--disable-pip-version-check", "--target", str(stage), ZIG),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise MissingTool(
+                "the device clock needs a C compiler; there is no cc, gcc or clang, and pip could "
+                f"not install ziglang: {done.stderr.strip()[-300:]}",
+                next_step="install gcc or clang",
+            )
+        return {"what": ZIG}
+
+    site = built(cache_dir() / "tools" / "ziglang", build).path
     return [str(site / "ziglang" / "zig"), "cc"]
