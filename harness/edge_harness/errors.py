@@ -24,6 +24,7 @@
     │   ├── MissingTool        QEMU, Docker, apt-get … is not there
     │   ├── CacheError         the cache folder is full, read-only or damaged
     │   ├── ImageBuildFailed
+    │   ├── BrokenExtension    what another distribution adds by entry point cannot be had
     │   ├── BootFailed         the device did not come up, or is not the profile's
     │   └── EmulatorCrashed
     └── InternalError          a bug of ours: please report it
@@ -155,6 +156,10 @@ class InfrastructureError(EdgeError):
 
 class MissingTool(InfrastructureError):
     """A program or service this engine needs is not on this machine."""
+
+
+class BrokenExtension(InfrastructureError):
+    """An engine or runtime of another distribution cannot be loaded, or is not what it claims."""
 
 
 class CacheError(InfrastructureError):
