@@ -13,6 +13,7 @@ import pytest
 
 from edge_harness.pytest_support import RUNNING as _RUNNING
 from edge_harness.pytest_support import options as _options
+from edge_harness.pytest_support import short_names as _short_names
 
 if TYPE_CHECKING:
     from edge_harness.device.device import Device
@@ -70,7 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
 # -- the run -------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)  # all plugins are there, and pytest has not yet read fixtures
 def pytest_sessionstart(session: pytest.Session) -> None:
+    _short_names.register(session.config)
     pool = session.config.stash.get(_POOL, None)
     if pool is not None and not pool.is_worker and not session.config.option.collectonly:
         pool.sweep()
@@ -97,7 +100,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     from edge_harness.pytest_support.summary import header
 
-    return header(pool)
+    return [*header(pool), *_short_names.header(config)]
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -151,7 +154,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-# -- fixtures ------------------------------------------------------------------------------------
+# -- fixtures; short names for them: pytest_support/short_names.py --------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +183,7 @@ def _edge_wanted(request: pytest.FixtureRequest) -> Wanted:
 
 
 @pytest.fixture(scope="session")
-def device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[Device]:
+def edge_device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[Device]:
     """The emulated device of this test, shared by all tests of the run that use the same one."""
     __tracebackhide__ = True
     pool = pytestconfig.stash[_POOL]
@@ -189,7 +192,7 @@ def device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[Device
 
 
 @pytest.fixture
-def fresh_device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[Device]:
+def fresh_edge_device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[Device]:
     """A device of this test alone, started for it and ended after it."""
     __tracebackhide__ = True
     with pytestconfig.stash[_POOL].fresh(_edge_wanted) as running:
@@ -197,14 +200,14 @@ def fresh_device(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def device_profile(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Profile:
+def edge_device_profile(_edge_wanted: Wanted, pytestconfig: pytest.Config) -> Profile:
     """The profile of the device that this test runs on; starts nothing."""
     return pytestconfig.stash[_POOL].profile(_edge_wanted)
 
 
 @pytest.fixture
-def golden() -> Any:
-    """``golden.assert_golden(outputs)``: ``edge_harness.golden``, for the running test."""
+def edge_golden() -> Any:
+    """``edge_golden.assert_golden(outputs)``: ``edge_harness.golden``, for the running test."""
     from edge_harness import golden
 
     return golden

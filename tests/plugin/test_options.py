@@ -27,6 +27,7 @@ def test_a_run_without_devices_imports_and_prints_nothing(pytester, edge):
                 "edge_harness.plugin",
                 "edge_harness.pytest_support",
                 "edge_harness.pytest_support.options",
+                "edge_harness.pytest_support.short_names",
             }}
             assert not set({HEAVY}) & set(sys.modules)
         """

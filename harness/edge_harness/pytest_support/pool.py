@@ -184,7 +184,7 @@ class Pool:
             return None
         if self._fresh:
             return self._fresh[-1]
-        if "device" not in getattr(item, "fixturenames", ()):
+        if "edge_device" not in getattr(item, "fixturenames", ()):
             return None
         return self._shared.get(self._keys.get(wanted, ("", "")))
 
