@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
@@ -130,4 +130,23 @@ def chosen(given: Tolerances | Mapping[str, float] | None) -> Tolerances:
     return current().but(given or {})
 
 
-__all__ = ["DEFAULTS", "Tolerances", "chosen", "current", "tolerances"]
+def parse_tolerances(words: Sequence[str]) -> dict[str, float]:
+    """``name=number`` words.
+
+    Raises:
+        OptionError: a word is not of that form.
+    """
+    found = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            found[name.strip()] = float(text)
+        except ValueError:
+            raise OptionError(
+                f"the tolerance {word!r} is not of the form name=number",
+                next_step="write it as max_steps=2",
+            ) from None
+    return found
+
+
+__all__ = ["DEFAULTS", "Tolerances", "chosen", "current", "parse_tolerances", "tolerances"]

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_harness.models.archives import Unreadable, read_arrays
 from edge_harness.models.tensors import Array
 
 HEAD = "golden outputs, format 1"
@@ -179,9 +179,8 @@ def _parsed(lines: list[str], dtype: np.dtype[Any]) -> Array:
 
 def _archive(path: Path) -> Mapping[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return dict(data)
+        return read_arrays(path)
     except FileNotFoundError:
         raise Damaged(f"{path.name}, which it names, is not there: commit both") from None
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except Unreadable as error:
         raise Damaged(f"{path.name} cannot be read: {error}") from None

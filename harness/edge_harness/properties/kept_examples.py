@@ -6,13 +6,13 @@ import hashlib
 import io
 import os
 import re
-import zipfile
 from collections.abc import Iterable
 
 import numpy as np
 from hypothesis import settings as hypothesis_settings
 from hypothesis.database import ExampleDatabase
 
+from edge_harness.models.archives import Unreadable, read_arrays
 from edge_harness.models.tensors import Array
 from edge_harness.properties.smallest import Inputs
 from edge_harness.strategies.values import Span
@@ -99,10 +99,10 @@ def _encoded(inputs: Inputs) -> bytes:
 
 def _decoded(data: bytes) -> Inputs | None:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            names = [str(name) for name in archive["names"]]
-            return {name: archive[f"input{i}"] for i, name in enumerate(names)}
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile):
+        archive = read_arrays(data)
+        names = [str(name) for name in archive["names"]]
+        return {name: archive[f"input{i}"] for i, name in enumerate(names)}
+    except (Unreadable, KeyError, TypeError):
         return None
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from edge_harness.errors import InputError
+from edge_harness.models import samples
 from edge_harness.models.file import ModelFile
+from edge_harness.models.samples import read_samples
 from edge_harness.models.tensors import Array
 
 _SEED = 20240611
@@ -45,8 +45,7 @@ def default_inputs(model: ModelFile) -> tuple[Array, ...]:
 
 def made_up(types: Iterable[tuple[str, Sequence[int]]]) -> tuple[Array, ...]:
     """Inputs of these dtypes and shapes, as :func:`default_inputs` makes them."""
-    generator = np.random.default_rng(_SEED)
-    return tuple(_fill(generator, dtype, shape) for dtype, shape in types)
+    return samples.made_up(types, seed=_SEED)
 
 
 def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
@@ -105,18 +104,6 @@ def _onnx_inputs(model: ModelFile) -> list[Any]:
     return [value for value in graph.input if value.name not in constant]
 
 
-def _fill(generator: np.random.Generator, dtype: str, shape: Sequence[int]) -> Array:
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return generator.uniform(-1, 1, shape).astype(kind)
-    if kind.kind == "b":
-        return generator.integers(0, 2, shape).astype(kind)
-    if kind.itemsize == 1:
-        limits = np.iinfo(kind)
-        return generator.integers(limits.min, limits.max + 1, shape).astype(kind)
-    return generator.integers(0, 2, shape).astype(kind)
-
-
 def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
     """The inputs in an ``.npz`` file: by the names of the model's inputs, or in the file's order.
 
@@ -124,17 +111,7 @@ def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
         InputError: the file is none, holds Python objects, or does not fit.
     """
     wanted = input_types(model)
-    try:
-        if not zipfile.is_zipfile(path):
-            path.open("rb").close()  # what keeps it from being read says more than what follows
-            raise ValueError("it is no such archive")
-        with np.load(path, allow_pickle=False) as file:
-            named = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read as .npz: {error}",
-            next_step="write it with numpy.savez(path, input_0=array, …), without objects",
-        ) from None
+    named = read_samples(path)
     names = input_names(model)
     arrays = [named[n] for n in names] if set(named) == set(names) else list(named.values())
     if len(arrays) != len(wanted):
