@@ -22,8 +22,7 @@ class Fidelity:
         self._ini: dict[str, float] = {}
         words = config.getini("edge_fidelity")
         if words:
-            from edge_harness.commands.compare import parse_tolerances
-            from edge_harness.fidelity.tolerances import DEFAULTS
+            from edge_harness.fidelity.tolerances import DEFAULTS, parse_tolerances
 
             try:
                 self._ini = parse_tolerances(words)
