@@ -45,7 +45,7 @@ def best_s(work, repeats: int) -> float:
 def bare_qemu_import() -> None:
     """What cannot be avoided: the emulator, Python and the runtime, called by hand."""
     image = ensure_image("arm64", "bookworm")
-    layer = ensure_layer(image, [RPI4.runtime_requirement("tflite")])
+    layer = ensure_layer(image.environment, [RPI4.runtime_requirement("tflite")])
     qemu = ensure_tools().qemu_user("arm64")
     python = f"{image.root}{image.python}"
     code = "import tflite_runtime.interpreter"
@@ -119,10 +119,12 @@ def test_an_image_from_an_empty_cache(tmp_path, monkeypatch, report):
     monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
     started = time.perf_counter()
     image = ensure_image("arm64", "bookworm")
-    ensure_layer(image, [RPI4.runtime_requirement("tflite")])
+    ensure_layer(image.environment, [RPI4.runtime_requirement("tflite")])
     report("image and runtime from an empty cache", time.perf_counter() - started, 60, "s")
     started = time.perf_counter()
-    ensure_layer(ensure_image("arm64", "bookworm"), [RPI4.runtime_requirement("tflite")])
+    ensure_layer(
+        ensure_image("arm64", "bookworm").environment, [RPI4.runtime_requirement("tflite")]
+    )
     report("a second device of the same image", time.perf_counter() - started, 0.5, "s")
 
 

@@ -262,7 +262,9 @@ class Device(Programs, BoardControls):
 
         label = " ".join(requirements)
         if label not in self._layers:
-            self._layers[label] = ensure_layer(self._image, requirements, self._progress)
+            self._layers[label] = ensure_layer(
+                self._image.environment, requirements, self._progress
+            )
             bring = getattr(self.hold.machine, "bring_layers", None)
             if bring is not None:  # a remote daemon's device does not see the host's cache
                 bring()
@@ -450,7 +452,7 @@ def _warm_runtime(
     from edge_harness.image import ensure_layer
 
     module, requirement = warm
-    return (f"{ensure_layer(image, [requirement], progress).key}:{module}",)
+    return (f"{ensure_layer(image.environment, [requirement], progress).key}:{module}",)
 
 
 def _likely_runtime(
@@ -473,8 +475,8 @@ def _likely_runtime(
     if pin is not None:
         module, requirement = runtime_requirement(pin, defaults)
     if requirement and fetch:
-        return (f"{ensure_layer(image, [requirement], progress).key}:{module}",)
-    key = layer_key(image, [requirement]) if requirement else None
+        return (f"{ensure_layer(image.environment, [requirement], progress).key}:{module}",)
+    key = layer_key(image.environment, [requirement]) if requirement else None
     return (f"{key}:{module}",) if key else ()
 
 

@@ -16,15 +16,18 @@ from edge_harness.image.build import (
     layer_key,
     layers_dir,
 )
+from edge_harness.image.environment import Environment, host_environment
 from edge_harness.image.store import gc, list_images, remove
 
 __all__ = [
+    "Environment",
     "Image",
     "Layer",
     "agent_dir",
     "ensure_image",
     "ensure_layer",
     "gc",
+    "host_environment",
     "layer_key",
     "layers_dir",
     "list_images",

@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_harness.cache import built, cache_dir, explained, found
 from edge_harness.image import apt, recipe, wheels
+from edge_harness.image.environment import Environment
 from edge_harness.image.tools import host_arch, loader_argv
 
 Progress = Callable[[str], None]
@@ -46,10 +47,15 @@ class Image:
         """The device's Python, as a path inside the device."""
         return f"/usr/bin/python{recipe.PYTHON[self.suite]}"
 
+    @property
+    def environment(self) -> Environment:
+        """What decides which wheels its Python can load."""
+        return recipe.environment(self.arch, self.suite)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Wheels for one kind of image; the device sees them at ``/opt/edge/layers/KEY/site``."""
+    """Wheels for one environment; the device sees them at ``/opt/edge/layers/KEY/site``."""
 
     key: str
     path: Path
@@ -125,56 +131,59 @@ def compile_python(root: Path, arch: str, suite: str, folders: Sequence[Path]) -
 
     Unchecked hashes: the device never compares time stamps, which archives do not keep.
     """
+    environment = {"PYTHONHOME": str(root / "usr")}
+    _compile(native_python(root, arch, suite), environment, folders)
+
+
+def _compile(python: Sequence[str], environment: dict[str, str], folders: Sequence[Path]) -> None:
+    options = ["-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     subprocess.run(
-        [
-            *native_python(root, arch, suite),
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "0",
-            "--invalidation-mode",
-            "unchecked-hash",
-            *map(str, folders),
-        ],
-        env={"PYTHONHOME": str(root / "usr"), "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        [*python, *options, *map(str, folders)],
+        env={**environment, "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
         capture_output=True,
         check=False,  # some packages carry files for other Python versions
     )
 
 
 def ensure_layer(
-    image: Image, requirements: Sequence[str], progress: Progress | None = None
+    environment: Environment, requirements: Sequence[str], progress: Progress | None = None
 ) -> Layer:
-    """The wheels of ``requirements`` for ``image``, fetched if they are not in the cache.
+    """The wheels of ``requirements`` for ``environment``, fetched if they are not in the cache.
 
     Raises:
         ImageBuildFailed: no such wheel for this architecture and Python.
     """
     wanted = wheels.normalised(requirements)
-    key = _layer_key(image, wanted)
+    key = _layer_key(environment, wanted)
 
     def build(folder: Path) -> dict[str, Any]:
         if progress:
-            progress(f"fetching {', '.join(wanted)} for {image.arch}")
-        lock = wheels.install(wanted, image.arch, image.suite, folder / "site")
-        native = ensure_image(host_arch(), image.suite, progress)
-        compile_python(native.root, native.arch, image.suite, [folder / "site"])
-        return {"arch": image.arch, "requirements": wanted, "wheels": lock}
+            progress(f"fetching {', '.join(wanted)} for {environment.arch}")
+        lock = wheels.install(wanted, environment, folder / "site")
+        if environment.suite:
+            native = ensure_image(host_arch(), environment.suite, progress)
+            compile_python(native.root, native.arch, native.suite, [folder / "site"])
+        elif environment.interpreter:
+            _compile([environment.interpreter], {}, [folder / "site"])
+        # Elsewhere nothing here has that Python: the board compiles what it imports.
+        return {"arch": environment.arch, "requirements": wanted, "wheels": lock}
 
     entry = built(layers_dir() / key, build)
     return Layer(key=key, path=entry.path, requirements=tuple(wanted), lock=entry.content)
 
 
-def layer_key(image: Image, requirements: Sequence[str]) -> str | None:
+def layer_key(environment: Environment, requirements: Sequence[str]) -> str | None:
     """The key of a layer that is in the cache; None if it would have to be fetched."""
     wanted = wheels.normalised(requirements)
-    key = _layer_key(image, wanted)
+    key = _layer_key(environment, wanted)
     return key if found(layers_dir() / key) else None
 
 
-def _layer_key(image: Image, wanted: Sequence[str]) -> str:
-    return _digest([wheels.VERSION, image.arch, image.suite, wanted])[:16]
+def _layer_key(environment: Environment, wanted: Sequence[str]) -> str:
+    if environment.suite:
+        return _digest([wheels.VERSION, environment.arch, environment.suite, wanted])[:16]
+    others = [environment.python, environment.glibc, environment.interpreter]
+    return _digest([wheels.VERSION, environment.arch, others, wanted])[:16]
 
 
 def agent_dir() -> Path:

@@ -6,10 +6,13 @@ import shutil
 from pathlib import Path
 
 from edge_harness.errors import ImageBuildFailed
+from edge_harness.image.environment import Environment
 
 #: Raised whenever ``finish`` or the package list changes, so that old images are not reused.
 VERSION = 1
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+#: Minor version of glibc in each suite.
+GLIBC = {"bookworm": 36, "trixie": 41}
 TRIPLET = {
     "arm64": "aarch64-linux-gnu",
     "armhf": "arm-linux-gnueabihf",
@@ -50,6 +53,11 @@ def packages(arch: str, suite: str) -> list[str]:
         # No numpy wheel for 32-bit Arm exists; Debian's own fits its Python.
         chosen.append("python3-numpy")
     return chosen
+
+
+def environment(arch: str, suite: str) -> Environment:
+    """What decides which wheels load in such an image."""
+    return Environment(arch=arch, python=PYTHON[suite], glibc=GLIBC[suite], suite=suite)
 
 
 def finish(root: Path, arch: str, suite: str) -> None:

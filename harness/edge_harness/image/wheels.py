@@ -13,12 +13,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from edge_harness.errors import ImageBuildFailed, OptionError
-from edge_harness.image import recipe
+from edge_harness.image.environment import Environment
 
 VERSION = 1
 _MACHINE = {"arm64": "aarch64", "armhf": "armv7l", "armel": "armv6l", "amd64": "x86_64"}
-#: glibc of each suite: wheels asking for a newer one would not load on the device.
-_GLIBC = {"bookworm": 36, "trixie": 41}
 
 
 class Wheel(TypedDict):
@@ -52,28 +50,33 @@ def normalised(requirements: Sequence[str]) -> list[str]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def pip_argv(requirements: Sequence[str], arch: str, suite: str, target: Path) -> list[str]:
+def pip_argv(requirements: Sequence[str], environment: Environment, target: Path) -> list[str]:
     """The pip call that installs ``requirements`` for the device into ``target``."""
-    machine = _MACHINE[arch]
-    version = recipe.PYTHON[suite]
-    abi = "cp" + version.replace(".", "")
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC[suite], 16, -1)]
-    platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
-    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    argv = [sys.executable, "-m", "pip"]
+    if environment.interpreter and environment.interpreter != sys.executable:
+        argv += ["--python", environment.interpreter]
+    argv += ["install", "--quiet", "--disable-pip-version-check"]
     argv += ["--no-input", "--no-compile", "--only-binary=:all:", "--target", str(target)]
-    argv += ["--implementation", "cp", "--python-version", version]
+    if environment.interpreter:
+        # All of it, whatever that Python has installed: a layer has to stand alone.
+        return [*argv, "--ignore-installed", *requirements]
+    machine = _MACHINE[environment.arch]
+    abi = "cp" + environment.python.replace(".", "")
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(environment.glibc, 16, -1)]
+    platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
+    argv += ["--implementation", "cp", "--python-version", environment.python]
     for name in (abi, "abi3", "none"):
         argv += ["--abi", name]
     for name in platforms:
         argv += ["--platform", name]
-    if arch in ("armhf", "armel"):
+    if environment.suite and environment.arch in ("armhf", "armel"):
         # numpy is Debian's there (see recipe.packages).
         argv.append("--no-deps")
         requirements = [r for r in requirements if Requirement(r).name != "numpy"]
     return [*argv, *requirements]
 
 
-def install(requirements: Sequence[str], arch: str, suite: str, target: Path) -> list[Wheel]:
+def install(requirements: Sequence[str], environment: Environment, target: Path) -> list[Wheel]:
     """Install ``requirements`` into ``target``; what was installed.
 
     Raises:
@@ -81,7 +84,7 @@ def install(requirements: Sequence[str], arch: str, suite: str, target: Path) ->
     """
     report = target.parent / "report.json"
     target.mkdir(parents=True, exist_ok=True)
-    argv = pip_argv(requirements, arch, suite, target)
+    argv = pip_argv(requirements, environment, target)
     result = subprocess.run(
         [*argv, "--report", str(report)],
         capture_output=True,
@@ -94,10 +97,10 @@ def install(requirements: Sequence[str], arch: str, suite: str, target: Path) ->
         if "No space left" in result.stderr:
             raise OSError(28, "No space left on device", str(target))
         raise ImageBuildFailed(
-            f"no wheels for {', '.join(requirements)} on {arch} with Python "
-            f"{recipe.PYTHON[suite]}: " + "; ".join(words[:2] or result.stderr.splitlines()[-2:]),
+            f"no wheels for {', '.join(requirements)} on {environment}: "
+            + "; ".join(words[:2] or result.stderr.splitlines()[-2:]),
             next_step="check the name and version, and that the project publishes wheels for "
-            f"{_MACHINE[arch]}",
+            f"{_MACHINE[environment.arch]}",
         )
     installed = json.loads(report.read_text())["install"]
     report.unlink()

@@ -45,7 +45,7 @@ def fetch(profiles: Sequence[Profile], say: Say) -> None:
         except UnsupportedModel as error:
             say(f"{profile.name}: no runtime ({error.message})")
             continue
-        layer = ensure_layer(image, (requirement,), say)
+        layer = ensure_layer(image.environment, (requirement,), say)
         wheels = ", ".join(f"{wheel['name']} {wheel['version']}" for wheel in layer.lock["wheels"])
         say(f"{profile.name}: {wheels} in {layer.path}")
 
