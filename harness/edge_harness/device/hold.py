@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ from edge_harness.device.lease import Lease
 from edge_harness.engines import Boot, Engine, Machine, StartSpec
 from edge_harness.engines.launch import boot_failed
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError
-from edge_harness.processes import tail
+from edge_harness.processes import tail, wait_until
 
 
 class Gone(Exception):
@@ -153,9 +152,7 @@ class Hold:
 
     def wait_for_end(self, patience_s: float = 2.0) -> str:
         """Why the machine ended; "" if it still runs after ``patience_s``."""
-        deadline = time.monotonic() + patience_s
-        while self.machine.alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: not self.machine.alive(), deadline_s=patience_s, step_s=0.01)
         return self.machine.end_reason()
 
     def close(self) -> None:

@@ -10,14 +10,13 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge_harness.cache import cache_dir, explained
 from edge_harness.errors import BootFailed, EdgeError, InfrastructureError
-from edge_harness.processes import process_start_time, tail, wait_until
+from edge_harness.processes import process_start_time, tail, wait_for, wait_until
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -102,26 +101,27 @@ def _start_directly(prefix: tuple[str, ...], extra: tuple[str, ...]) -> dict[str
             start_new_session=True,
             cwd="/",
         )
-    end = time.monotonic() + START_TIMEOUT_S
-    while not reachable():
-        status = process.poll()
-        if status is not None or time.monotonic() > end:
-            why = (
-                f"it ended with exit status {status}"
-                if status is not None
-                else f"it did not answer within {START_TIMEOUT_S:g} s"
-            )
-            if status is None:
-                process.terminate()
-                process.wait(STOP_TIMEOUT_S)
-            text = log.read_text(errors="replace")
-            raise BootFailed(
-                f"dockerd did not come up: {why}\n--- {log} ---\n{tail(text, 15)}\n---",
-                next_step="fix what its log says, or go on with --engine=user, which needs no "
-                "Docker",
-                details={"log": text[-20_000:]},
-            )
-        time.sleep(0.1)
+    vain = wait_for(
+        "answer of dockerd",
+        reachable,
+        alive=lambda: process.poll() is None,
+        status=lambda: (
+            "" if process.poll() is None else f"it ended with exit status {process.returncode}"
+        ),
+        last_words=lambda: log.read_text(errors="replace"),
+        deadline_s=START_TIMEOUT_S,
+        step_s=0.1,
+    )
+    if vain:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(STOP_TIMEOUT_S)
+        raise BootFailed(
+            f"dockerd did not come up: {vain.reason}\n--- {log} ---\n"
+            f"{tail(vain.last_words, 15)}\n---",
+            next_step="fix what its log says, or go on with --engine=user, which needs no Docker",
+            details={"log": vain.last_words[-20_000:]},
+        )
     # It is to outlive this process; nobody will wait for it.
     process.returncode = 0
     pid = int(pid_file().read_text())
