@@ -16,11 +16,11 @@ from edge_harness.clock.calibrate.held_out import (
     minor_families,
 )
 from edge_harness.clock.calibrate.instruction_count import fit_rough
+from edge_harness.clock.cost import Cost, cost, step_cost
 from edge_harness.clock.counting.icount import rough_ms
 from edge_harness.clock.counting.predict import bounds
 from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
-from edge_harness.clock.features import Step
-from edge_harness.clock.model import Cost, cost, step_cost
+from edge_harness.clock.steps import Step
 from edge_harness.clock.trust import general, thread_equivalent, trust_for
 from edge_harness.errors import OptionError
 from edge_harness.profiles import default_registry
@@ -44,7 +44,6 @@ def step(**changes):
     fields = {
         "name": "s",
         "kind": "CONV_2D",
-        "macs": 1,
         "instructions": 1000,
         "cycles": 3e6,
         "serial_cycles": 0.0,

@@ -19,7 +19,6 @@ class Operator:
     """Multiply-accumulates; 0 for operators that have none."""
     activation_bytes: int
     """Inputs and outputs that are not constants."""
-    weight_bytes: int
     integer: bool
     """Whether its output is of an integer type."""
 
@@ -86,11 +85,6 @@ def _tflite_operator(model: Any, graph: Any, operator: Any, kind: str) -> Operat
         kind=kind,
         macs=macs,
         activation_bytes=sum(_elements(t) * _WIDTH.get(t.Type(), 4) for t in moving),
-        weight_bytes=sum(
-            _elements(t) * _WIDTH.get(t.Type(), 4)
-            for t, fixed in zip(inputs, constant, strict=True)
-            if fixed
-        ),
         integer=bool(outputs) and outputs[0].Type() in _INTEGERS,
     )
 
@@ -120,7 +114,6 @@ def onnx_operators(content: bytes) -> list[Operator]:
             kind=node.op_type,
             macs=0,
             activation_bytes=0,
-            weight_bytes=0,
             integer="Integer" in node.op_type or node.op_type.startswith("QLinear"),
         )
         for node in graph.node

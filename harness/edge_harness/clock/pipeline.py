@@ -3,7 +3,7 @@
 A core is a file in ``cores/``: how many instructions it issues a cycle, in order or not, which
 pipes it has, and for each class of work the pipe, how long the pipe is taken and when the result
 is there. A block is run through that again and again, as the loops that matter are, until each
-round takes the same time. Caches are not part of it: loads hit L1 (see ``model.py``).
+round takes the same time. Caches are not part of it: loads hit L1 (see ``cost.py``).
 """
 
 from __future__ import annotations
@@ -49,11 +49,9 @@ class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """For each name that ``work`` uses, the units that can do it; a unit may be in several."""
     work: dict[str, Work]
     sources: dict[str, str]
-    l1_latency: float = 4.0
-    l2_latency: float = 15.0
-    """Load to use, in cycles."""
-    l1_ways: int = 4
-    l2_ways: int = 16
+    l1_ways: Annotated[int, Meta(ge=1)] = 4
+    l2_ways: Annotated[int, Meta(ge=1)] = 16
+    """Of its caches; their sizes are the board's."""
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from edge_harness.errors import InternalError
 
-LEVELS = 3
 #: What carries the measurement out, not part of it: the interpreter that calls the runtime, the
 #: foreign function interface that executes the markers, and NumPy around them.
 _OURS = re.compile(r"/(python3[\d.]*$|_ctypes\.|libffi\.|numpy/|numpy\.libs/)")
@@ -21,8 +20,6 @@ class Misses:
 
     total: tuple[int, ...]
     """Missing lines for each level, L1 first."""
-    streamed: tuple[int, ...]
-    """Those of them that continue an ascending or descending run of lines."""
     written_back: int
     """Changed lines that had to go back to DRAM."""
     fresh: int
@@ -36,16 +33,11 @@ class Block:
     vaddr: int
     library: str
     """File it was mapped from, its last path component."""
-    offset: int
-    """Where in that file: equal in every run, however addresses are randomised."""
     insns: int
     code: bytes
     runs: int
     first_seen: int
     """Order of its first run among blocks that end in an indirect call; 0 for the others."""
-    loads: int
-    stores: int
-    bytes_accessed: int
     misses: Misses
 
 
@@ -86,11 +78,11 @@ def read_trace(source: Path | str, maps: Sequence[Sequence[object]]) -> Trace:
         InternalError: the file is not one of the plugin's, or not whole.
     """
     lines = (source if isinstance(source, str) else source.read_text()).splitlines()
-    if not lines or not lines[0].startswith("edge-clock 3 ") or lines[-1] != "end":
+    if not lines or not lines[0].startswith("edge-clock 4 ") or lines[-1] != "end":
         raise InternalError("what the clock counted is damaged", next_step="run it again")
     if lines[0].split()[3] != "0":
         raise InternalError("more code ran than the clock's plugin has room for", next_step="")
-    places = [(int(str(m[0])), int(str(m[1])), int(str(m[2])), str(m[3])) for m in maps]
+    places = [(int(str(m[0])), int(str(m[1])), str(m[3])) for m in maps]
     blocks: dict[int, Block] = {}
     segments: list[tuple[dict[int, int], dict[int, Misses]]] = []
     for line in lines[1:-1]:
@@ -112,34 +104,24 @@ def read_trace(source: Path | str, maps: Sequence[Sequence[object]]) -> Trace:
 
 
 def _misses(fields: Iterable[str]) -> Misses:
-    numbers = [int(text) for text in fields]
-    levels = numbers[: 2 * LEVELS]
-    return Misses(
-        total=tuple(levels[0::2]),
-        streamed=tuple(levels[1::2]),
-        written_back=numbers[-2],
-        fresh=numbers[-1],
-    )
+    *levels, written_back, fresh = (int(text) for text in fields)
+    return Misses(total=tuple(levels), written_back=written_back, fresh=fresh)
 
 
-def _block(fields: list[str], places: list[tuple[int, int, int, str]]) -> Block | None:
+def _block(fields: list[str], places: list[tuple[int, int, str]]) -> Block | None:
     vaddr = int(fields[1], 16)
-    for start, end, file_offset, path in places:
+    for start, end, path in places:
         if start <= vaddr < end:
             if _OURS.search(path):
                 return None
-            split = 10 + 2 * LEVELS
+            *misses, code = fields[5:]
             return Block(
                 vaddr=vaddr,
                 library=path.rpartition("/")[2],
-                offset=vaddr - start + file_offset,
                 insns=int(fields[2]),
                 runs=int(fields[3]),
                 first_seen=int(fields[4]),
-                loads=int(fields[5]),
-                stores=int(fields[6]),
-                bytes_accessed=int(fields[7]),
-                misses=_misses(fields[8:split]),
-                code=bytes.fromhex(fields[split]),
+                misses=_misses(misses),
+                code=bytes.fromhex(code),
             )
     return None

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge_harness.clock.features import Step
-from edge_harness.clock.model import cost
+from edge_harness.clock.cost import cost
+from edge_harness.clock.steps import Step
 from edge_harness.errors import MissingTool, UserError
 from edge_harness.profiles.clock import Parameters
 
@@ -77,7 +77,7 @@ class Row:
 class Arrays:
     """The steps of many rows as arrays, so that a prediction of all is a few array operations.
 
-    The same formula as :func:`edge_harness.clock.model.cost`; a test holds the two together.
+    The same formula as :func:`edge_harness.clock.cost.cost`; a test holds the two together.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:

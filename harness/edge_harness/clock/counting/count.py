@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 #: Changes with the form of what is kept in the cache.
-VERSION = 2
+VERSION = 3
 #: Names what is counted and how. Give it another value with a change of the plugin or of the
 #: markers that can change a figure: everything is then counted anew.
 COUNTING = "b14161eda2be1d6f"

@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 
 from edge_harness.cache import cache_dir, explained
+from edge_harness.clock.cost import Cost, cost, step_cost
 from edge_harness.clock.counting.count import Measured, Rig, Subject, measurement_key
 from edge_harness.clock.counting.icount import rough_estimate
 from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, longest
-from edge_harness.clock.features import Step, steps_of
-from edge_harness.clock.model import Cost, cost, step_cost
 from edge_harness.clock.operators import Operator, operators_of
 from edge_harness.clock.pipeline import Core, core_named
+from edge_harness.clock.steps import Step, steps_of
 from edge_harness.clock.trust import Trust, thread_equivalent, trust_for
 from edge_harness.errors import MissingCapability, MissingTool
 from edge_harness.profiles.clock import Parameters

@@ -30,7 +30,6 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_version = EDGE_PLUGIN_API;
 #define MAX_CPUS 64
 #define LEVELS 3
 #define PAGE_BITS 12
-#define STREAMS 16
 #define SEED 0x9e3779b97f4a7c15ull
 /* AArch64 HINT #n: 0xd503201f | n << 5. A32 HINT #n: 0xe320f000 | n. T32: 0xf3af8000 | n. */
 #define A64_HINT(n) (0xd503201fu | ((n) << 5))
@@ -46,19 +45,15 @@ typedef struct {
     uint64_t first_seen; /* order of first execution in this measurement, of blocks with calls */
     uint64_t base;       /* count when the measurement began */
     uint64_t cut_base;   /* count at the last cut */
-    uint64_t loads, stores, bytes;
     uint64_t written_back, cut_written_back; /* changed lines that the last level gave back */
     uint64_t fresh, cut_fresh;               /* lines not touched before in this segment */
-    uint64_t miss[LEVELS], streamed[LEVELS];
-    uint64_t cut_miss[LEVELS], cut_streamed[LEVELS];
+    uint64_t miss[LEVELS], cut_miss[LEVELS];
 } Block;
 
 typedef struct {
     uint32_t sets, ways;
     uint64_t *tags; /* sets x ways of (line + 1) << 1 | changed; 0 is empty. L1: latest first */
     uint64_t random;
-    uint64_t stream[STREAMS];
-    uint32_t next_stream;
 } Cache;
 
 static Block *blocks;
@@ -196,22 +191,6 @@ static bool look_up(Block *block, int level, uint64_t line, bool store)
     return entry != NULL;
 }
 
-/* Whether a miss continues an ascending or descending run of lines, as a hardware prefetcher
- * would see it coming. */
-static bool continues_stream(Cache *cache, uint64_t line)
-{
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        int64_t step = (int64_t)(line - cache->stream[i]);
-        if (step >= -2 && step <= 2 && step != 0) {
-            cache->stream[i] = line;
-            return true;
-        }
-    }
-    cache->stream[cache->next_stream] = line;
-    cache->next_stream = (cache->next_stream + 1) % STREAMS;
-    return false;
-}
-
 static void touch(Block *block, uint64_t line, bool store)
 {
     unsigned in_page = PAGE_BITS - line_bits;
@@ -230,9 +209,6 @@ static void touch(Block *block, uint64_t line, bool store)
             return;
         }
         block->miss[level]++;
-        if (continues_stream(&caches[level], line)) {
-            block->streamed[level]++;
-        }
     }
 }
 
@@ -244,12 +220,6 @@ static void memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t vaddr, voi
     Block *block = &blocks[(uintptr_t)data];
     unsigned size = 1u << qemu_plugin_mem_size_shift(info);
     bool store = qemu_plugin_mem_is_store(info);
-    if (store) {
-        block->stores++;
-    } else {
-        block->loads++;
-    }
-    block->bytes += size;
     uint64_t mask = (1ull << PAGE_BITS) - 1;
     uint64_t address = (frame_of(vaddr >> PAGE_BITS) << PAGE_BITS) | (vaddr & mask);
     touch(block, address >> line_bits, store);
@@ -272,11 +242,9 @@ static void write_segment(unsigned cpu)
         }
         fprintf(segments, "s %u %llu", i, (unsigned long long)ran);
         for (int level = 0; level < LEVELS; level++) {
-            fprintf(segments, " %llu %llu",
-                    (unsigned long long)(b->miss[level] - b->cut_miss[level]),
-                    (unsigned long long)(b->streamed[level] - b->cut_streamed[level]));
+            fprintf(segments, " %llu",
+                    (unsigned long long)(b->miss[level] - b->cut_miss[level]));
             b->cut_miss[level] = b->miss[level];
-            b->cut_streamed[level] = b->streamed[level];
         }
         fprintf(segments, " %llu %llu\n",
                 (unsigned long long)(b->written_back - b->cut_written_back),
@@ -307,8 +275,6 @@ static void forget(void)
     for (int level = 0; level < LEVELS && caches[level].sets; level++) {
         Cache *cache = &caches[level];
         memset(cache->tags, 0, (size_t)cache->sets * cache->ways * sizeof *cache->tags);
-        memset(cache->stream, 0, sizeof cache->stream);
-        cache->next_stream = 0;
         cache->random = SEED;
     }
     memset(page_keys, 0, page_slots * sizeof *page_keys);
@@ -340,12 +306,10 @@ static void start(unsigned cpu, void *data)
     for (uint32_t i = 1; i < n_blocks; i++) {
         Block *b = &blocks[i];
         b->base = b->cut_base = count_of(i, cpu);
-        b->first_seen = b->loads = b->stores = b->bytes = 0;
+        b->first_seen = 0;
         b->written_back = b->cut_written_back = b->fresh = b->cut_fresh = 0;
         memset(b->miss, 0, sizeof b->miss);
-        memset(b->streamed, 0, sizeof b->streamed);
         memset(b->cut_miss, 0, sizeof b->cut_miss);
-        memset(b->cut_streamed, 0, sizeof b->cut_streamed);
     }
     segment_number++;
     active_cpu = cpu;
@@ -370,20 +334,17 @@ static void stop(unsigned cpu, void *data)
     snprintf(final, sizeof final, "%s/run-%d", out_dir, runs++);
     FILE *file = fopen(name, "w");
     if (file) {
-        fprintf(file, "edge-clock 3 overflowed %u pages %u\n", overflowed, n_pages);
+        fprintf(file, "edge-clock 4 overflowed %u\n", overflowed);
         for (uint32_t i = 1; i < n_blocks; i++) {
             Block *b = &blocks[i];
             uint64_t ran = count_of(i, cpu) - b->base;
             if (!ran) {
                 continue;
             }
-            fprintf(file, "b %u %llx %u %llu %llu %llu %llu %llu", i, (unsigned long long)b->vaddr,
-                    b->insns, (unsigned long long)ran, (unsigned long long)b->first_seen,
-                    (unsigned long long)b->loads, (unsigned long long)b->stores,
-                    (unsigned long long)b->bytes);
+            fprintf(file, "b %u %llx %u %llu %llu", i, (unsigned long long)b->vaddr, b->insns,
+                    (unsigned long long)ran, (unsigned long long)b->first_seen);
             for (int level = 0; level < LEVELS; level++) {
-                fprintf(file, " %llu %llu", (unsigned long long)b->miss[level],
-                        (unsigned long long)b->streamed[level]);
+                fprintf(file, " %llu", (unsigned long long)b->miss[level]);
             }
             fprintf(file, " %llu %llu ", (unsigned long long)b->written_back,
                     (unsigned long long)b->fresh);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_harness.clock.features import Step
+from edge_harness.clock.steps import Step
 from edge_harness.profiles.clock import Parameters
 
 LINE_BYTES = 64
@@ -63,7 +63,7 @@ def cost(
     """Milliseconds of one inference.
 
     Args:
-        steps: see :func:`edge_harness.clock.features.steps_of`.
+        steps: see :func:`edge_harness.clock.steps.steps_of`.
         parameters: of the board.
         mhz: of its core.
         threads: of the runtime, in cores of the board's main kind.

@@ -27,7 +27,6 @@ class Step:
     name: str
     kind: str
     """As the model file calls it; "" where the runtime's steps are not the file's operators."""
-    macs: int
     instructions: int
     cycles: float
     """Of the core, all loads hitting L1."""
@@ -96,7 +95,6 @@ def steps_of(
             Step(
                 name=operator.name if operator else f"step {position}",
                 kind=operator.kind if operator else "",
-                macs=operator.macs if operator else 0,
                 instructions=instructions,
                 cycles=total,
                 serial_cycles=serial,
