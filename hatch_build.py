@@ -18,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 SOURCE = Path("harness/edge_harness/clock/plugin/edge_clock.c")
-#: Interfaces of QEMU 9.1 to 11.0 and of 11.1; see harness/edge_harness/clock/counting/plugin_build.py.
+#: Interfaces of QEMU 9.1 to 11.0 and of 11.1; see edge_harness.clock.counting.plugin_build.
 INTERFACES = (3, 7)
 
 
