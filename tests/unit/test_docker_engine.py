@@ -243,6 +243,7 @@ def test_on_an_arm_host_nothing_is_emulated_and_the_cpu_is_compared(
         "this machine's own arm64 processor, no emulation, which is not the board's" in seen.reason
     )
     assert not {"isa", "numerics"} & seen.capabilities
+    assert seen.figure_kind == "native"
     monkeypatch.setattr(docker, "host_features", lambda: ["fp", "asimd", "crc32"])
     assert {"isa", "numerics"} <= docker.DockerEngine().probe(rpi4).capabilities
 

@@ -97,6 +97,7 @@ def test_the_hosts_processor_helps_only_if_it_is_the_boards(
         "cortex-a72", arch=arch, system=system, machine=machine, cpuinfo=cpuinfo, kvm=kvm
     )
     assert chosen.name == expected
+    assert chosen.emulated is (expected == "tcg")
     assert why in chosen.why
 
 

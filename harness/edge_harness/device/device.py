@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edge_harness.device.latency_source import LatencySource
     from edge_harness.device.session import Session
     from edge_harness.egress.packets import Egress
+    from edge_harness.evidence import FigureKind
     from edge_harness.image import Image, Layer
     from edge_harness.profiles import Profile
 
@@ -139,6 +140,12 @@ class Device(Programs, BoardControls):
     def capabilities(self) -> frozenset[str]:
         """What this device can prove; see :data:`edge_harness.engines.CAPABILITIES`."""
         return self.availability.capabilities
+
+    @property
+    def figure_kind(self) -> FigureKind:
+        """How figures seen on it come about: ``emulated``, ``native`` (this machine's own processor
+        runs its programs) or ``measured`` (it is a board)."""
+        return self.availability.figure_kind
 
     def header(self) -> str:
         """One line that says what runs and how."""

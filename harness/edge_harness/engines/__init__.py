@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_harness.evidence import FigureKind
+
 if TYPE_CHECKING:
     from edge_harness.image import Image
     from edge_harness.profiles import Profile
@@ -50,6 +52,9 @@ class Availability:
     fix: str = ""
     """The command or action that would make it available."""
     capabilities: frozenset[str] = frozenset()
+    figure_kind: FigureKind = "emulated"
+    """How figures seen on such a device come about; ``native`` where this machine's own processor
+    runs its programs, ``measured`` where they run on the board itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,7 @@ class HostEngine:
             reason=f"this machine's own {arch} processor: proves nothing about {profile.name}, "
             "for reference runs only",
             capabilities=frozenset({"crash"}),
+            figure_kind="native",
         )
 
     def start(self, spec: StartSpec) -> ProcessMachine:

@@ -35,6 +35,7 @@ from edge_harness.engines.launch import (
     system_files,
 )
 from edge_harness.errors import EdgeError, InfrastructureError, MissingTool
+from edge_harness.evidence import FigureKind
 from edge_harness.processes import process_start_time, tail
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Execution:
     """Whether the processor that programs see is the board's."""
     text: str
     fix: str = ""
+    figure_kind: FigureKind = "emulated"
 
 
 def execution(profile: Profile, daemon: Daemon) -> Execution:
@@ -98,6 +100,7 @@ def execution(profile: Profile, daemon: Daemon) -> Execution:
             possible=True,
             pinned=verdict.ok,
             text=f"on this machine's own {arch} processor, no emulation{differs}",
+            figure_kind="native",
             fix="" if verdict.ok else "--engine=user emulates the board's processor",
         )
     why = usable(handler)
@@ -228,6 +231,7 @@ class DockerEngine:
             reason="; ".join([reason, *notes]),
             fix=how.fix,
             capabilities=frozenset(capabilities),
+            figure_kind=how.figure_kind,
         )
 
     def start(self, spec: StartSpec) -> DockerMachine:

@@ -37,6 +37,11 @@ class Acceleration:
     """``tcg``, ``kvm`` or ``hvf``."""
     why: str
 
+    @property
+    def emulated(self) -> bool:
+        """Whether QEMU translates them; else this machine's own processor executes them."""
+        return self.name == "tcg"
+
 
 def acceleration(
     qemu_cpu: str, *, arch: str, system: str, machine: str, cpuinfo: str, kvm: bool

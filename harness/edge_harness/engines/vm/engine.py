@@ -129,6 +129,7 @@ class VmEngine:
             reason=f"QEMU {version} -M virt -cpu {core}, own kernel with {pages} KiB pages, "
             f"{acceleration.why}",
             capabilities=_PROVES,
+            figure_kind="emulated" if acceleration.emulated else "native",
         )
 
     def attach(self, record: Mapping[str, Any]) -> VmMachine:
