@@ -18,6 +18,7 @@ from edge_harness.device.device import start_device
 from edge_harness.image.board_tools import ensure_board_tools
 from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
+from edge_harness.runtimes import RUNTIMES
 
 RPI4 = default_registry().get("rpi4")
 
@@ -31,7 +32,7 @@ def model(tmp_path_factory):
 
 def inference_s(model, plugin: str) -> float:
     """The fastest of five steady inferences on the whole board, markers around each."""
-    warm = ("tflite", RPI4.runtime_requirement("tflite"))
+    warm = ("tflite", RPI4.runtime_requirement(RUNTIMES["tflite"]))
     with start_device(RPI4, engine="vm", plugin=plugin, warm=warm) as board:
         if plugin:
             (board._state_dir / "clock").mkdir()
@@ -68,7 +69,7 @@ def test_an_estimate_from_nothing_and_again(model, report, tmp_path, monkeypatch
         model=model,
         content=file.content,
         format="tflite",
-        runtime=RPI4.runtime_requirement("tflite"),
+        runtime=RPI4.runtime_requirement(RUNTIMES["tflite"]),
         module="tflite",
         options=(("kernels", "xnnpack"),),
         inputs=default_inputs(file),

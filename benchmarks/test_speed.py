@@ -20,6 +20,7 @@ from edge_harness.image import ensure_image, ensure_layer
 from edge_harness.image.tools import ensure_tools
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
+from edge_harness.runtimes import RUNTIMES
 
 REPOSITORY = Path(__file__).parent.parent
 MODEL = REPOSITORY / "fixtures" / "models" / "digits_int8.tflite"
@@ -45,7 +46,7 @@ def best_s(work, repeats: int) -> float:
 def bare_qemu_import() -> None:
     """What cannot be avoided: the emulator, Python and the runtime, called by hand."""
     image = ensure_image("arm64", "bookworm")
-    layer = ensure_layer(image.environment, [RPI4.runtime_requirement("tflite")])
+    layer = ensure_layer(image.environment, [RPI4.runtime_requirement(RUNTIMES["tflite"])])
     qemu = ensure_tools().qemu_user("arm64")
     python = f"{image.root}{image.python}"
     code = "import tflite_runtime.interpreter"
@@ -119,11 +120,12 @@ def test_an_image_from_an_empty_cache(tmp_path, monkeypatch, report):
     monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
     started = time.perf_counter()
     image = ensure_image("arm64", "bookworm")
-    ensure_layer(image.environment, [RPI4.runtime_requirement("tflite")])
+    ensure_layer(image.environment, [RPI4.runtime_requirement(RUNTIMES["tflite"])])
     report("image and runtime from an empty cache", time.perf_counter() - started, 60, "s")
     started = time.perf_counter()
     ensure_layer(
-        ensure_image("arm64", "bookworm").environment, [RPI4.runtime_requirement("tflite")]
+        ensure_image("arm64", "bookworm").environment,
+        [RPI4.runtime_requirement(RUNTIMES["tflite"])],
     )
     report("a second device of the same image", time.perf_counter() - started, 0.5, "s")
 

@@ -285,7 +285,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     cases = node_tests(asked.only, asked.every)
     profiles = [default_registry().get(name) for name in asked.device.split(",")]
-    runtime = asked.runtime or profiles[0].runtime_requirement("onnx")
+    runtime = asked.runtime or profiles[0].runtimes.defaults()["onnx"]
     print(f"{len(cases)} node tests of onnx {onnx.__version__}, {runtime}", flush=True)
     sides = []
     for profile, engine in [(profiles[0], "host"), *((p, asked.engine) for p in profiles)]:

@@ -163,6 +163,11 @@ class Runtimes(Mapping[str, Runtime]):
                 return row
         return None
 
+    def first_running(self, model_format: Format) -> Runtime:
+        """The first in the table for models of ``model_format``."""
+        rows = _lazily(self.built_in, lambda: self.outside.runtimes.values())
+        return next(row for row in rows if row.runs(model_format))
+
     def running(self, model_format: Format) -> list[Runtime]:
         """The runtimes for models of ``model_format``."""
         return [row for row in self.values() if row.runs(model_format)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edge_harness.errors import OptionError, ProfileError, UnknownDevice
+from edge_harness.errors import OptionError, ProfileError, UnknownDevice, UnsupportedModel
 from edge_harness.profiles import ProfileRegistry, builtin_dir, default_registry
+from edge_harness.runtimes import RUNTIMES, Format, Outside, Runtime
 
 GOOD = """\
 title = "A board"
@@ -200,6 +201,57 @@ def test_more_cores_than_the_clusters_have_are_refused(tmp_path: Path) -> None:
     cluster = '\n[[cpu.clusters]]\ncore = "Cortex-A53"\ncount = 2\nmhz = 1000\n'
     error = error_of(tmp_path, GOOD + cluster)
     assert "[cpu] cores = 4: [[cpu.clusters]] has 2 of 'Cortex-A53'" in error.message
+
+
+def test_a_requirement_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    error = error_of(tmp_path, GOOD + "[runtimes]\ntflite = 2.14\n")
+    assert "line 25: [runtimes] tflite = 2.14: expected a text in quotes" in error.message
+
+
+@pytest.mark.parametrize("key", ["torch", "default_runtime_torch"])
+def test_a_runtime_or_format_that_nobody_registers_is_an_unknown_key(
+    tmp_path: Path, key: str
+) -> None:
+    error = error_of(tmp_path, GOOD + f'[runtimes]\n{key} = "torch==2"\n')
+    assert f"unknown key {key!r} in table [runtimes]" in error.message
+    assert "tflite, litert, onnx, " in error.next_step
+    assert "default_runtime_tflite" in error.next_step
+
+
+def test_the_default_for_a_format_is_a_runtime_that_runs_it(tmp_path: Path) -> None:
+    error = error_of(tmp_path, GOOD + '[runtimes]\ndefault_runtime_tflite = "onnx"\n')
+    assert "[runtimes] default_runtime_tflite = 'onnx': is not one we know" in error.message
+    assert error.next_step == "use one of: tflite, litert"
+
+
+def test_a_profile_may_name_every_runtime_that_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npy = Format(name="npy", title="NumPy", suffixes=(".npy",))
+    matrix = Runtime(name="matrix", distribution="numpy", imports="numpy", formats=(npy,))
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", Outside(runtimes={"matrix": matrix}))
+    more = '[runtimes]\nmatrix = "numpy==1.26.4"\ndefault_runtime_npy = "matrix"\n'
+    write(tmp_path, "board", GOOD + more + '[sources]\n"runtimes.matrix" = "a package index"\n')
+    profile = default_registry([tmp_path]).get("board")
+    assert profile.runtime_requirement(matrix) == "numpy==1.26.4"
+    assert profile.default_runtime(npy) == "matrix"
+    error = error_of(tmp_path, GOOD + '[runtimes]\nmatrix = "torch==2"\n', "other")
+    assert error.next_step == "write it as 'numpy==VERSION', or '' if the device has none"
+
+
+def test_a_runtime_may_bring_its_own_requirement_or_need_none(tmp_path: Path) -> None:
+    npy = Format(name="npy", title="NumPy", suffixes=(".npy",))
+    text = GOOD + '[runtimes]\nonnx = ""\n'
+    write(tmp_path, "board", text)
+    profile = default_registry([tmp_path]).get("board")
+    own = Runtime(
+        name="matrix", distribution="numpy", imports="numpy", formats=(npy,), requirement="numpy<2"
+    )
+    assert profile.runtime_requirement(own) == "numpy<2"
+    bare = Runtime(name="bare", distribution="", imports="", formats=(npy,))
+    assert profile.runtime_requirement(bare) == ""
+    with pytest.raises(UnsupportedModel, match="names no distribution"):
+        profile.runtime_requirement(RUNTIMES["onnx"])
 
 
 @pytest.mark.parametrize("text", ["torch==2.0", "tflite-runtime ==", "!!"])

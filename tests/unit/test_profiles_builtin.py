@@ -16,6 +16,7 @@ from edge_harness.errors import UnsupportedModel
 from edge_harness.image import recipe
 from edge_harness.image.tools import installed_tools
 from edge_harness.profiles import Profile, builtin_dir, default_registry, hwcap_verdict
+from edge_harness.runtimes import FORMATS, RUNTIMES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -235,20 +236,20 @@ def test_code_for_armv7_does_not_run_on_the_armv6_core(profiles: dict[str, Profi
 
 def test_a_board_without_runtimes_says_why(profiles: dict[str, Profile]) -> None:
     with pytest.raises(UnsupportedModel, match=r"rpi-zero .* no runtime 'tflite': .*Armv6"):
-        profiles["rpi-zero"].runtime_requirement("tflite")
+        profiles["rpi-zero"].runtime_requirement(RUNTIMES["tflite"])
 
 
 def test_32_bit_arm_has_tflite_and_offers_it_instead(profiles: dict[str, Profile]) -> None:
-    assert profiles["rpi2"].runtime_requirement("tflite") == "tflite-runtime==2.14.0"
+    assert profiles["rpi2"].runtime_requirement(RUNTIMES["tflite"]) == "tflite-runtime==2.14.0"
     with pytest.raises(UnsupportedModel) as caught:
-        profiles["rpi2"].runtime_requirement("onnx")
+        profiles["rpi2"].runtime_requirement(RUNTIMES["onnx"])
     assert "tflite" in caught.value.next_step
 
 
 def test_phones_run_litert_by_default_and_boards_tflite(profiles: dict[str, Profile]) -> None:
-    assert profiles["pixel-4"].default_runtime("tflite") == "litert"
-    assert profiles["rpi4"].default_runtime("tflite") == "tflite"
-    assert profiles["pixel-4"].default_runtime("onnx") == "onnx"
+    assert profiles["pixel-4"].default_runtime(FORMATS["tflite"]) == "litert"
+    assert profiles["rpi4"].default_runtime(FORMATS["tflite"]) == "tflite"
+    assert profiles["pixel-4"].default_runtime(FORMATS["onnx"]) == "onnx"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from edge_harness.profiles import Profile, ProfileRegistry, builtin_dir
+from edge_harness.runtimes import RUNTIMES
 
 #: Columns of a terminal that all of the table's columns fit into.
 _WIDE = 120
@@ -23,6 +24,12 @@ def as_dict(profile: Profile) -> dict[str, Any]:
     """``profile`` as plain JSON values; keys as in its file, ``sources`` as ``{fact: text}``."""
     plain: dict[str, Any] = msgspec.to_builtins(profile)
     plain["sources"] = dict(profile.sources)
+    runtimes = profile.runtimes
+    plain["runtimes"] = {
+        **dict(runtimes.requirements),
+        **{f"default_runtime_{name}": runtime for name, runtime in runtimes.preferred},
+        "notes": runtimes.notes,
+    }
     return plain
 
 
@@ -127,8 +134,12 @@ def print_one(profile: Profile, console: Console) -> None:
 
     facts = _Facts(profile)
     for name, requirement in profile.runtimes.defaults().items():
-        default = name == profile.runtimes.default_runtime_tflite
-        text = f"{requirement} (default for .tflite)" if default else requirement
+        chosen = [
+            each.suffixes[0]
+            for each in RUNTIMES[name].formats
+            if profile.default_runtime(each) == name
+        ]
+        text = f"{requirement} (default for {', '.join(chosen)})" if chosen else requirement
         facts.add(f"runtimes.{name}", name, text)
     if not profile.runtimes.defaults():
         facts.add("runtimes", "none", "models cannot be loaded on this device")

@@ -102,12 +102,14 @@ def _subject(
     from edge_harness.clock.counting.count import Subject
     from edge_harness.errors import OptionError
     from edge_harness.models.file import RUNTIMES, read_model, runtime_requirement
+    from edge_harness.runtimes import FORMATS
+    from edge_harness.runtimes import RUNTIMES as ROWS
 
     file = read_model(path)
-    asked = runtime or profile.default_runtime(file.format)
+    asked = runtime or profile.default_runtime(FORMATS[file.format])
     module, requirement = runtime_requirement(asked, profile.runtimes.defaults())
     if asked in RUNTIMES:
-        requirement = profile.runtime_requirement(asked)
+        requirement = profile.runtime_requirement(ROWS[asked])
     if (module == "onnx") != (file.format == "onnx"):
         raise OptionError(
             f"runtime {asked!r} cannot run a {file.format} model",

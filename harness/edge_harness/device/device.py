@@ -30,6 +30,8 @@ from edge_harness.models.file import (
     read_model,
     runtime_requirement,
 )
+from edge_harness.runtimes import FORMATS
+from edge_harness.runtimes import RUNTIMES as ROWS
 
 if TYPE_CHECKING:
     from edge_harness.device.latency_source import LatencySource
@@ -235,7 +237,7 @@ class Device(Programs, BoardControls):
             raise OptionError(f"timeout_s={timeout_s!r} is not positive", next_step="use seconds")
         chosen = pinned(runtime, self.runtimes, file.format)
         module, spec = self._runtime(
-            chosen or self.profile.default_runtime(file.format), file.format
+            chosen or self.profile.default_runtime(FORMATS[file.format]), file.format
         )
         request: dict[str, Any] = {"threads": threads, "preserve_all_tensors": preserve_all_tensors}
         if module in ("tflite", "litert"):
@@ -256,7 +258,7 @@ class Device(Programs, BoardControls):
     def _runtime(self, asked: str, model_format: str) -> tuple[str, str]:
         module, requirement = runtime_requirement(asked, self.profile.runtimes.defaults())
         if asked in RUNTIMES:
-            requirement = self.profile.runtime_requirement(asked)
+            requirement = self.profile.runtime_requirement(ROWS[asked])
         if (module == "onnx") != (model_format == "onnx"):
             raise OptionError(
                 f"runtime {asked!r} cannot run a {model_format} model",
@@ -476,7 +478,7 @@ def _likely_runtime(
     from edge_harness.image import ensure_layer, layer_key
 
     defaults = profile.runtimes.defaults()
-    module = profile.default_runtime("tflite")
+    module = profile.default_runtime(FORMATS["tflite"])
     requirement = defaults.get(module)
     pin = pinned(None, runtimes, "tflite")
     if pin is not None:

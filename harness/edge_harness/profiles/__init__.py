@@ -9,7 +9,6 @@ from __future__ import annotations
 from edge_harness.profiles.hwcap import IGNORED_FEATURES, HwcapVerdict, hwcap_verdict
 from edge_harness.profiles.registry import ProfileRegistry, builtin_dir, default_registry
 from edge_harness.profiles.shape import (
-    RUNTIME_NAMES,
     Cluster,
     Cpu,
     Emulation,
@@ -21,7 +20,6 @@ from edge_harness.profiles.shape import (
 
 __all__ = [
     "IGNORED_FEATURES",
-    "RUNTIME_NAMES",
     "Cluster",
     "Cpu",
     "Emulation",

@@ -18,7 +18,6 @@ from packaging.utils import canonicalize_name
 from edge_harness.errors import ProfileError
 from edge_harness.profiles.clock import Clock
 from edge_harness.profiles.shape import (
-    RUNTIME_NAMES,
     Arch,
     Cluster,
     Cpu,
@@ -31,6 +30,7 @@ from edge_harness.profiles.shape import (
     Storage,
     Suite,
 )
+from edge_harness.runtimes import FORMATS, RUNTIMES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,14 +48,14 @@ _TABLES: Mapping[str, type[msgspec.Struct]] = {
 }
 #: ``name`` is the file's name and ``source_file`` its path: neither is written in the file.
 _TOP_KEYS = tuple(name for name in Profile.__struct_fields__ if name not in ("name", "source_file"))
-_DISTRIBUTION = {"tflite": "tflite-runtime", "litert": "ai-edge-litert", "onnx": "onnxruntime"}
+#: A key of [runtimes] that begins like this goes on with the name of a format.
+_DEFAULT_FOR = "default_runtime_"
 _ARCH_ISA = {"arm64": "armv[89]", "armhf": "armv[789]", "armel": "armv[5-9]", "amd64": "x86-64"}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "cpu.isa": get_args(Isa),
     "os.arch": get_args(Arch),
     "os.suite": get_args(Suite),
-    "emulation.cpuinfo": ("core", "host"),
-    "runtimes.default_runtime_tflite": ("tflite", "litert"),
+    "emulation.cpuinfo": ("core", "this-machine"),
 }
 _HINTS = {
     "cpu.features": "write the names as /proc/cpuinfo of the board shows them, like 'asimd'",
@@ -144,18 +144,19 @@ def _line_numbers(text: str) -> dict[str, int]:
 
 def _refuse_unknown_keys(file: ProfileFile) -> None:
     _refuse_unknown(file, "", file.table, _TOP_KEYS)
-    for name, struct in _TABLES.items():
+    for name in _TABLES:
         table = file.table.get(name)
-        if isinstance(table, dict):
-            _refuse_unknown(file, name, table, struct.__struct_fields__)
+        if isinstance(table, dict) and not all(_is_key(name, key) for key in table):
+            _refuse_unknown(file, name, table, _keys(name))
     cpu = file.table.get("cpu")
     clusters = cpu.get("clusters") if isinstance(cpu, dict) else None
     for cluster in clusters if isinstance(clusters, list) else ():
         if isinstance(cluster, dict):
             _refuse_unknown(file, "cpu.clusters", cluster, Cluster.__struct_fields__)
     for fact in _flat(file.table.get("sources")):
-        known = [*_TABLES, "title", *(f"{t}.{k}" for t in _TABLES for k in _keys(t))]
-        if fact not in known:
+        table, _, key = fact.partition(".")
+        if fact not in (*_TABLES, "title") and not (key and _is_key(table, key)):
+            known = [*_TABLES, "title", *(f"{t}.{k}" for t in _TABLES for k in _keys(t))]
             raise ProfileError(
                 f"{file.where(f'sources.{fact}')}: there is no fact {fact!r} to give a source for"
                 f"{_nearest(fact, known)}",
@@ -163,8 +164,19 @@ def _refuse_unknown_keys(file: ProfileFile) -> None:
             )
 
 
+def _is_key(table: str, key: str) -> bool:
+    """Whether [table] may have ``key``; other distributions are not looked at for runtimes and
+    formats that this one has."""
+    if _TABLES.get(table) is not Runtimes:
+        return table in _TABLES and key in _TABLES[table].__struct_fields__
+    named = key.removeprefix(_DEFAULT_FOR)
+    return key == "notes" or (key in RUNTIMES if named == key else named in FORMATS)
+
+
 def _keys(table: str) -> tuple[str, ...]:
-    return _TABLES[table].__struct_fields__
+    if _TABLES[table] is not Runtimes:
+        return _TABLES[table].__struct_fields__
+    return (*RUNTIMES, *(_DEFAULT_FOR + name for name in FORMATS), "notes")
 
 
 def _refuse_unknown(
@@ -243,10 +255,20 @@ def build_profile(chain: list[ProfileFile]) -> Profile:
                 next_step="name the datasheet, manual or measurement that the fact is from",
             )
     merged["sources"] = tuple(sorted(merged["sources"].items()))
-    for fact, allowed in _CHOICES.items():
+    runtimes = merged.get("runtimes")
+    defaults = (
+        {
+            f"runtimes.{key}": tuple(row.name for row in RUNTIMES.running(FORMATS[named]))
+            for key in runtimes
+            if (named := key.removeprefix(_DEFAULT_FOR)) != key
+        }
+        if isinstance(runtimes, dict)
+        else {}
+    )
+    for fact, allowed in {**_CHOICES, **defaults}.items():
         _check_choice(merged, fact, allowed, origin.get(fact, leaf))
     try:
-        profile = msgspec.convert(merged, Profile)
+        profile = msgspec.convert({**merged, "runtimes": _runtimes(runtimes)}, Profile)
     except msgspec.ValidationError as error:
         raise _explained(error, merged, origin, leaf) from None
     for fact, value, problem, next_step in _contradictions(profile):
@@ -254,6 +276,32 @@ def build_profile(chain: list[ProfileFile]) -> Profile:
             f"{origin.get(fact, leaf).where(fact)} = {value!r}: {problem}", next_step=next_step
         )
     return profile
+
+
+def _runtimes(table: Any) -> Any:
+    """The table [runtimes] as :class:`Runtimes` has it.
+
+    Raises:
+        msgspec.ValidationError: a value is no text.
+    """
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        return table
+    pairs: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+    for key, value in table.items():
+        try:
+            text = msgspec.convert(value, str)
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(f"{error} - at `$.runtimes.{key}`") from None
+        if key != "notes":
+            named = key.removeprefix(_DEFAULT_FOR)
+            pairs[named != key].append((named, text))
+    return {
+        "requirements": pairs[False],
+        "preferred": pairs[True],
+        "notes": table.get("notes", ""),
+    }
 
 
 def _spread(sources: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,18 +430,16 @@ def _contradictions(profile: Profile) -> Iterator[tuple[str, Any, str, str]]:
             "the board does not have these, by [cpu] features",
             "list only what the board has and the emulated core lacks",
         )
-    for runtime in RUNTIME_NAMES:
-        text = getattr(profile.runtimes, runtime)
-        if not text:
-            continue
+    for name, text in profile.runtimes.defaults().items():
+        wanted = RUNTIMES[name].distribution
         try:
-            good = canonicalize_name(Requirement(text).name) == _DISTRIBUTION[runtime]
+            good = canonicalize_name(Requirement(text).name) == canonicalize_name(wanted)
         except InvalidRequirement:
-            good = False
+            # A path, where it is a library of the board's own.
+            good = RUNTIMES[name].brought == "library"
         if not good:
-            wanted = _DISTRIBUTION[runtime]
             yield (
-                f"runtimes.{runtime}",
+                f"runtimes.{name}",
                 text,
                 f"is not a requirement for {wanted}",
                 f"write it as '{wanted}==VERSION', or '' if the device has none",

@@ -54,8 +54,8 @@ def hwcap_verdict(
     """Compare the CPU features that the agent read inside a device with the profile's.
 
     ``seen_features`` is the ``Features`` or ``flags`` line of ``/proc/cpuinfo``. Where the
-    profile says that emulation shows the host's (``cpuinfo = "host"``: x86), nothing can be
-    concluded from it, unless ``trust_cpuinfo`` is True because no emulator is involved.
+    profile says that emulation shows the host's (``cpuinfo = "this-machine"``: x86), nothing can
+    be concluded from it, unless ``trust_cpuinfo`` is True because no emulator is involved.
     """
     if trust_cpuinfo is None:
         trust_cpuinfo = profile.emulation.cpuinfo == "core"

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from edge_harness.errors import OptionError, UnsupportedModel
 from edge_harness.profiles.clock import Clock
+from edge_harness.runtimes import RUNTIMES, Format, Runtime
 
 Isa = Literal[
     "armv5te",
@@ -132,29 +133,27 @@ class Emulation(_Table, frozen=True, kw_only=True):
     """What the emulated core has and the board lacks: code that needs them passes wrongly."""
     missing_features: tuple[_Feature, ...] = ()
     """What the board has and the emulated core lacks."""
-    cpuinfo: Literal["core", "host"] = "core"
-    """Whether ``/proc/cpuinfo`` in the emulator shows the pinned core or the host's processor."""
+    cpuinfo: Literal["core", "this-machine"] = "core"
+    """Whose processor ``/proc/cpuinfo`` in the emulator shows: the pinned core, or the one that
+    the emulator runs on."""
     notes: tuple[str, ...] = ()
 
 
 class Runtimes(_Table, frozen=True, kw_only=True):
-    """Which distribution a runtime's name stands for on this device; "" where none exists."""
+    """What runs models on this device. The file's table has a key for each runtime of
+    ``edge_harness.runtimes``, and ``default_runtime_FORMAT`` for each format."""
 
-    tflite: str = ""
-    litert: str = ""
-    onnx: str = ""
-    default_runtime_tflite: Literal["tflite", "litert"] = "tflite"
-    """What runs a ``.tflite`` file when the test names no runtime."""
+    requirements: tuple[tuple[str, str], ...] = ()
+    """``(runtime, requirement)`` in the file's order; "" where none exists for this device."""
+    preferred: tuple[tuple[str, str], ...] = ()
+    """``(format, runtime)``: what runs such files when the test names no runtime, where it is
+    not the first in the table of runtimes."""
     notes: str = ""
     """Why some are missing."""
 
     def defaults(self) -> dict[str, str]:
         """``{runtime: requirement}`` of those the device has."""
-        return {name: text for name in RUNTIME_NAMES if (text := getattr(self, name))}
-
-
-#: Runtimes a profile can give a requirement for.
-RUNTIME_NAMES = ("tflite", "litert", "onnx")
+        return {name: text for name, text in self.requirements if text}
 
 
 class Profile(_Table, frozen=True, kw_only=True):
@@ -211,30 +210,31 @@ class Profile(_Table, frozen=True, kw_only=True):
             )
         return number
 
-    def runtime_requirement(self, runtime: str) -> str:
-        """The distribution for ``tflite``, ``litert`` or ``onnx`` on this device.
+    def runtime_requirement(self, runtime: Runtime) -> str:
+        """The requirement for ``runtime`` on this device; "" for one that needs nothing but
+        Python.
 
         Raises:
             UnsupportedModel: nothing is published for this device.
         """
-        requirement = self.runtimes.defaults().get(runtime, "")
-        if requirement:
+        said = dict(self.runtimes.requirements).get(runtime.name)
+        requirement = runtime.requirement if said is None else said
+        if requirement or not runtime.distribution:
             return requirement
         have = self.runtimes.defaults()
         reason = self.runtimes.notes or f"its profile {self.source_file} names no distribution"
         raise UnsupportedModel(
-            f"{self.name} ({self.title}) has no runtime {runtime!r}: {reason}",
+            f"{self.name} ({self.title}) has no runtime {runtime.name!r}: {reason}",
             next_step=(
                 f"load the model with runtime= one of {', '.join(have)}"
                 if have
                 else "choose another device for this model; programs of your own run on "
                 f"{self.name} with device.run([...])"
             ),
-            details={"device": self.name, "runtime": runtime, "available": sorted(have)},
+            details={"device": self.name, "runtime": runtime.name, "available": sorted(have)},
         )
 
-    def default_runtime(self, model_format: str) -> str:
-        """The runtime for a model of ``tflite`` or ``onnx`` format when the test names none."""
-        if model_format == "tflite":
-            return self.runtimes.default_runtime_tflite
-        return model_format
+    def default_runtime(self, model_format: Format) -> str:
+        """Name of the runtime for models of ``model_format`` when the test names none."""
+        preferred = dict(self.runtimes.preferred).get(model_format.name)
+        return preferred or RUNTIMES.first_running(model_format).name

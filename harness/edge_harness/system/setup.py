@@ -18,6 +18,7 @@ from typing import Any
 from edge_harness.cache import cache_dir, explained, locked
 from edge_harness.errors import EdgeError, InfrastructureError, MissingTool, UnsupportedModel
 from edge_harness.profiles import Profile
+from edge_harness.runtimes import likely
 from edge_harness.system import binfmt, dockerd
 from edge_harness.system.runner import Step, needed_privilege, run_step
 
@@ -41,7 +42,7 @@ def fetch(profiles: Sequence[Profile], say: Say) -> None:
         image = ensure_image(profile.os.arch, profile.os.suite, say)
         say(f"{profile.name}: image {image.key} in {image.path}")
         try:
-            requirement = profile.runtime_requirement(profile.default_runtime("tflite"))
+            _, requirement = likely(profile)
         except UnsupportedModel as error:
             say(f"{profile.name}: no runtime ({error.message})")
             continue

@@ -26,6 +26,8 @@ from edge_harness.clock.trust import thread_equivalent
 from edge_harness.errors import EdgeError, UserError
 from edge_harness.models.file import KERNELS, RUNTIMES, read_model, runtime_requirement
 from edge_harness.profiles import default_registry
+from edge_harness.runtimes import FORMATS
+from edge_harness.runtimes import RUNTIMES as ROWS
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile, ProfileRegistry
@@ -124,7 +126,7 @@ def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistr
         family=row.get("family") or model.stem,
         precision=row.get("precision") or "",
         kernels=kernels,
-        runtime=row.get("runtime") or profile.default_runtime(read_model(model).format),
+        runtime=row.get("runtime") or profile.default_runtime(FORMATS[read_model(model).format]),
         threads=int(threads),
         mhz=_number(row, "freq_mhz") if row.get("freq_mhz") else profile.cpu.mhz,
         latency_ms=_number(row, "latency_ms"),
@@ -220,7 +222,7 @@ def _counted(
         model = read_model(file_of(row.model, row.precision))
         module, requirement = runtime_requirement(row.runtime, profile.runtimes.defaults())
         if row.runtime in RUNTIMES:
-            requirement = profile.runtime_requirement(row.runtime)
+            requirement = profile.runtime_requirement(ROWS[row.runtime])
         subject = Subject(
             model=model.path,
             content=model.content,
