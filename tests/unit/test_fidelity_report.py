@@ -1,5 +1,6 @@
 """Comparisons of outputs that are there already: figures, verdicts and words."""
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +50,7 @@ def test_a_step_is_within_port_tolerance_and_two_are_not():
     near = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 4]]], mine=QUANTIZED)
     assert (near.passed, near.max_steps) == (True, 1.0)
     far = report([[[0, 1, 2, 3]]], [[[0, 1, 2, 5]]], mine=QUANTIZED)
-    assert far.verdict == "failed"
+    assert far.verdict.word == "failed"
     assert "up to 2 steps, allowed max_steps=1" in far.failures[0]
 
 
@@ -77,7 +78,7 @@ def test_half_precision_has_a_tolerance_of_its_own():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_always_fails_even_on_both_sides(kind, bad):
     found = report([[1.0, bad]], [[1.0, bad]], kind=kind)
-    assert found.verdict == "failed"
+    assert found.verdict.word == "failed"
     assert "NaN or infinite" in found.failures[0]
     assert found.worst.metric == "not finite"
 
@@ -118,8 +119,65 @@ def test_a_student_may_be_right_where_its_teacher_is_wrong():
 
 def test_outputs_that_never_change_are_vacuous_and_no_pass():
     found = report([[1.0, 2.0]] * 3, [[1.0, 2.0]] * 3)
-    assert (found.verdict, found.passed, found.equal) == ("vacuous", False, True)
-    assert "vacuous" in str(found)
+    assert (found.verdict.word, found.passed, found.equal) == ("vacuous", False, True)
+    assert "vacuous: all 3 samples gave the same output" in str(found)
+    assert not found.verdict
+
+
+def test_outputs_that_never_change_and_are_wrong_failed():
+    found = report([[1.0, 2.0]] * 3, [[1.0, 3.0]] * 3)
+    assert (found.verdict.word, found.vacuous) == ("failed", True)
+
+
+def test_no_samples_prove_nothing():
+    found = build(runner(tensor(**REAL)), runner(tensor(**REAL)), [], [], [], kind="port")
+    assert (found.verdict.word, found.passed, found.equal) == ("vacuous", False, False)
+    assert found.verdict.reason == "there were no samples: pass at least one input"
+    assert found.verdict.figures == ()
+    assert not found.top1_agreement >= 0
+    assert math.isnan(found.kl)
+    assert str(found).splitlines()[0] == "port fidelity: vacuous; 0 samples"
+    assert json.dumps(found.as_dict()["verdict"], allow_nan=False)
+    with pytest.raises(InputError, match="there were no samples, hence no 'abs'"):
+        found.percentile("abs", 50)
+
+
+def test_a_verdict_rests_on_figures_with_unit_kind_and_source():
+    found = report([[[0, 1, 2, 5]]], [[[0, 1, 2, 3]]], mine=QUANTIZED)
+    steps = found.verdict.figures[0]
+    assert (steps.value, steps.unit, steps.kind) == (2.0, "steps", "native")
+    assert steps.source.startswith("max_steps over 1 samples: model.tflite on this machine")
+    assert found.verdict.reason == "'y': up to 2 steps, allowed max_steps=1"
+    assert [f.source.split()[0] for f in found.verdict.figures] == [
+        "max_steps", "max_abs", "sqnr_db", "cosine",
+    ]  # fmt: skip
+
+
+def test_figures_that_a_comparison_does_not_have_are_left_out():
+    real = report([[1.0, 2.0]], [[1.0, 2.0]], truth=[1])
+    assert [f.source.split()[0] for f in real.verdict.figures] == [
+        "max_abs", "sqnr_db", "cosine", "top1_agreement", "accuracy", "reference_accuracy",
+    ]  # fmt: skip
+    assert real.verdict.figures[1].value == math.inf
+
+
+def test_figures_are_of_the_devices_kind():
+    side = runner(tensor(shape=(1,), **REAL))
+    side.device = SimpleNamespace(name="rpi4", engine="user", figure_kind="emulated")
+    values = [Outputs(y=np.float32([1.0]))]
+    found = build(side, side, [[np.float32([0])]], values, values, kind="port")
+    assert {figure.kind for figure in found.verdict.figures} == {"emulated"}
+
+
+def test_a_nan_is_infinitely_many_steps_also_beside_an_output_that_is_near():
+    outputs = [tensor("a", (1,), **REAL), tensor("b", (1,), **QUANTIZED)]
+    actual = [Outputs(a=np.float32([np.nan]), b=np.int8([3]))]
+    wanted = [Outputs(a=np.float32([0.5]), b=np.int8([2]))]
+    side = runner(*outputs)
+    found = build(side, side, [[np.zeros(1)]], actual, wanted, kind="port", steps={"a": 0.25})
+    assert found.max_steps == math.inf
+    assert [output.max_steps for output in found.outputs] == [math.inf, 1.0]
+    assert found.verdict.word == "failed"
 
 
 def test_one_sample_several_times_is_not_vacuous():

@@ -21,7 +21,14 @@ from edge_harness.fidelity.inputs import (
     matched,
     real_values,
 )
-from edge_harness.fidelity.reference import Reference, opened, output_steps, side, warn_about
+from edge_harness.fidelity.reference import (
+    Reference,
+    figure_kind,
+    opened,
+    output_steps,
+    side,
+    warn_about,
+)
 from edge_harness.fidelity.report import OutputReport, Report, Worst
 from edge_harness.fidelity.tolerances import Tolerances, chosen
 from edge_harness.models.tensors import Array, Outputs, Tensor
@@ -75,6 +82,10 @@ def compare(
         k: for top-k agreement.
         tolerances: instead of the defaults; see :class:`edge_harness.fidelity.Tolerances`.
 
+    Returns:
+        A report whose ``verdict`` is ``passed``, ``failed`` or ``vacuous``; the last where there
+        are no samples, or outputs that do not vary with the inputs.
+
     Raises:
         InputError: samples, inputs or outputs do not fit.
         OptionError: an argument is wrong.
@@ -86,8 +97,6 @@ def compare(
         raise OptionError(f"there is no task {task!r}", next_step="use classification or other")
     limits = chosen(tolerances)
     arrays = [arranged(sample, session) for sample in samples]
-    if not arrays:
-        raise InputError("there are no samples to compare", next_step="pass at least one input")
     truth = None if labels is None else [int(label) for label in labels]
     if truth is not None and len(truth) != len(arrays):
         raise InputError(
@@ -134,6 +143,25 @@ def build(
 ) -> Report:
     """The report on outputs that are there already. ``steps``: of real outputs that have some."""
     limits = chosen(limits)
+    if not actual:
+        return Report(
+            kind=kind,
+            samples=0,
+            top1_agreement=math.nan,
+            topk_agreement=math.nan,
+            k=k,
+            min_margin=math.nan,
+            sqnr_db=math.nan,
+            max_steps=math.nan,
+            distinct_outputs=0,
+            distinct_inputs=0,
+            outputs=(),
+            device=side(session),
+            reference=side(reference),
+            warnings=tuple(doubts),
+            tolerances=limits,
+            figure_kind=figure_kind(session),
+        )
     columns = _columns(session, reference, actual, wanted, mapping)
     grid = steps or {}
     parts = [
@@ -168,6 +196,7 @@ def build(
         worst=_worst(parts, samples, actual, wanted),
         warnings=tuple(doubts),
         tolerances=limits,
+        figure_kind=figure_kind(session),
     )
 
 
@@ -299,17 +328,21 @@ def output_report(
 def _steps(
     actual: Array, wanted: Array, real: Reals, mine: Tensor, theirs: Tensor, step: float
 ) -> float:
-    """Greatest distance in steps; NaN for an output that has none."""
-    if step and actual.dtype.kind == "f":
-        return _max(np.abs(actual.astype(np.float64) - real) / step)
+    """Greatest distance in steps, infinite where a value is not a number; NaN for an output that
+    has no steps."""
     integers = actual.dtype.kind in "iub" and wanted.dtype.kind in "iub"
-    if mine.quantized and mine.scale:
+    if step and actual.dtype.kind == "f":
+        far = np.abs(actual.astype(np.float64) - real) / step
+    elif mine.quantized and mine.scale:
         # Equally quantized integers are compared as integers, all else in real values.
         alike = integers and mine.scales == theirs.scales and mine.zero_points == theirs.zero_points
-        return _max(steps_between(actual, wanted if alike else real, mine))
-    if integers:
-        return _max(np.abs(actual.astype(np.float64) - wanted.astype(np.float64)))
-    return math.nan
+        far = steps_between(actual, wanted if alike else real, mine)
+    elif integers:
+        far = np.abs(actual.astype(np.float64) - wanted.astype(np.float64))
+    else:
+        return math.nan
+    # As NaN it would pass for an output without steps beside one that has some.
+    return _max(np.where(np.isnan(far), np.inf, far))
 
 
 def _max(values: Reals) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.errors import MissingTool, OptionError
+from edge_harness.evidence import Figure, FigureKind, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,6 +70,8 @@ class LayerReport:
     not_isolated: str = ""
     """Why operators could not be run by themselves, where they could not."""
     warnings: tuple[str, ...] = ()
+    figure_kind: FigureKind = "emulated"
+    """How the device's tensors came about."""
 
     @property
     def first(self) -> Layer | None:
@@ -76,9 +79,31 @@ class LayerReport:
         return next((layer for layer in self.layers if layer.over), None)
 
     @property
+    def verdict(self) -> Verdict:
+        """``failed`` where a layer is over tolerance, ``vacuous`` where none was compared."""
+        if not self.layers:
+            return Verdict(word="vacuous", reason="no layer was compared")
+        first = self.first
+        worst = first or max(self.layers, key=lambda layer: layer.error)
+        figure = Figure(
+            value=worst.error if worst.introduced is None else worst.introduced,
+            unit="steps" if worst.in_steps else "of the output's greatest value",
+            kind=self.figure_kind,
+            source=f"#{worst.position} {worst.op}: {self.device}; reference: {self.reference}",
+        )
+        if first is None:
+            return Verdict(word="passed", figures=(figure,))
+        told = f": {first.cause}" if first.cause else ""
+        return Verdict(
+            word="failed",
+            reason=f"first over tolerance: #{first.position} {first.op}{told}",
+            figures=(figure,),
+        )
+
+    @property
     def passed(self) -> bool:
-        """Whether no layer is over tolerance."""
-        return self.first is None
+        """Whether layers were compared and none is over tolerance."""
+        return self.verdict.word == "passed"
 
     def table(self, *, all_layers: bool = True) -> Table:
         """A row for each layer, or only for those that differ."""
@@ -178,6 +203,7 @@ class LayerReport:
         first = self.first
         return {
             "passed": self.passed,
+            "verdict": self.verdict.as_json(),
             "first": None if first is None else first.position,
             "device": self.device,
             "reference": self.reference,
@@ -224,7 +250,7 @@ def draw(report: LayerReport, path: Path) -> Path:
     """See :meth:`LayerReport.plot`."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure as Picture
     except ImportError:
         raise MissingTool(
             "a picture of the layers needs the package matplotlib, which is not installed here",
@@ -236,7 +262,7 @@ def draw(report: LayerReport, path: Path) -> Path:
         )
     rows = report.layers
     # Not through pyplot: that would choose a window system and keep the figure.
-    figure = Figure(figsize=(max(6.0, 0.22 * len(rows) + 2), 4.5), layout="constrained")
+    figure = Picture(figsize=(max(6.0, 0.22 * len(rows) + 2), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     kinds = [kind for kind in (True, False) if any(r.in_steps is kind for r in rows)]
     axes = figure.subplots(len(kinds) or 1, 1, squeeze=False, sharex=True)[:, 0]

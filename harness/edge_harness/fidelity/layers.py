@@ -15,7 +15,13 @@ from edge_harness.fidelity.inputs import InputMap, Runner, arranged, converted
 from edge_harness.fidelity.layer_comparison import Comparison, Walk
 from edge_harness.fidelity.layer_names import pairs
 from edge_harness.fidelity.layer_report import Layer, LayerReport
-from edge_harness.fidelity.reference import computes_in_integers, opened, side, warn_about
+from edge_harness.fidelity.reference import (
+    computes_in_integers,
+    figure_kind,
+    opened,
+    side,
+    warn_about,
+)
 from edge_harness.fidelity.tolerances import Tolerances, chosen
 from edge_harness.models.tensors import Array
 
@@ -111,6 +117,7 @@ def layers(
             disturbed=disturbed,
             not_isolated=failed,
             warnings=tuple(doubts),
+            figure_kind=figure_kind(session),
         )
 
 

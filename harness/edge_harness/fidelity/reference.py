@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Union, cast
 
 from edge_harness.errors import EdgeError, OptionError
+from edge_harness.evidence import FigureKind
 from edge_harness.fidelity.evaluator import Evaluator
 from edge_harness.fidelity.inputs import Runner
 from edge_harness.models.file import ModelFile, read_model
@@ -156,6 +157,13 @@ def output_steps(model: ModelFile) -> dict[str, float]:
     from edge_harness.fidelity.graph_tflite import LiteGraph
 
     return LiteGraph(model).dequantized()
+
+
+def figure_kind(runner: Runner) -> FigureKind:
+    """How what ``runner`` computes comes about: its device says it; what has none computes on this
+    machine."""
+    device = getattr(runner, "device", None)
+    return "native" if device is None else cast("FigureKind", device.figure_kind)
 
 
 def side(runner: Runner) -> str:

@@ -6,12 +6,14 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_harness.errors import InputError
+from edge_harness.evidence import Figure, FigureKind, Verdict
 from edge_harness.fidelity.metrics import percentile
 from edge_harness.fidelity.tolerances import Tolerances
 from edge_harness.models.tensors import Array, Outputs
@@ -103,6 +105,8 @@ class Report:
     worst: Worst | None = None
     warnings: tuple[str, ...] = ()
     tolerances: Tolerances = field(default_factory=Tolerances, repr=False)
+    figure_kind: FigureKind = "emulated"
+    """How the device's outputs came about."""
 
     # -- figures -----------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class Report:
     @property
     def kl(self) -> float:
         """Mean Kullback-Leibler divergence of the first output; NaN where it is none."""
-        return self.outputs[0].kl
+        return self.outputs[0].kl if self.outputs else math.nan
 
     @property
     def not_finite(self) -> int:
@@ -137,12 +141,13 @@ class Report:
     @property
     def equal(self) -> bool:
         """Whether every value is the same."""
-        return all(output.differing == 0 for output in self.outputs)
+        return bool(self.outputs) and all(output.differing == 0 for output in self.outputs)
 
     @property
     def vacuous(self) -> bool:
-        """Whether the outputs did not vary with the inputs, so that agreement means nothing."""
-        return self.distinct_inputs > 1 and self.distinct_outputs == 1
+        """Whether the outputs could not have shown a difference: there were no samples, or they
+        did not vary with the inputs, so that agreement means nothing."""
+        return not self.samples or (self.distinct_inputs > 1 and self.distinct_outputs == 1)
 
     def percentile(self, metric: str, q: float, *, output: str | None = None) -> float:
         """The ``q``-th percentile over the samples, by nearest rank.
@@ -171,6 +176,10 @@ class Report:
         for each in self.outputs:
             if output in (None, each.name):
                 return each.per_sample[metric]
+        if not self.outputs:
+            raise InputError(
+                f"there were no samples, hence no {metric!r}", next_step="pass at least one input"
+            )
         raise InputError(
             f"there is no output {output!r}",
             next_step=f"the outputs are: {', '.join(repr(o.name) for o in self.outputs)}",
@@ -230,15 +239,51 @@ class Report:
         return found
 
     @property
-    def verdict(self) -> str:
-        """``passed``, ``failed``, or ``vacuous``, which is no pass."""
+    def figures(self) -> tuple[Figure, ...]:
+        """What the verdict rests on, those that this comparison has."""
+        named: list[tuple[str, float | None, str]] = [
+            ("max_steps", self.max_steps, "steps"),
+            ("max_abs", self.max_abs, "real units"),
+            ("sqnr_db", self.sqnr_db, "dB"),
+            ("cosine", self.cosine, ""),
+            ("top1_agreement", self.top1_agreement if self.classes else None, ""),
+            ("accuracy", self.accuracy, ""),
+            ("reference_accuracy", self.reference_accuracy, ""),
+        ]
+        # Some outputs have no steps; a ratio that is NaN says that values are not finite.
+        without = {"max_steps"} if all(math.isnan(o.max_steps) for o in self.outputs) else set()
+        return tuple(
+            Figure(
+                value=value,
+                unit=unit,
+                kind=self.figure_kind,
+                source=f"{name} over {self.samples} samples: {self.device}; reference: "
+                f"{self.reference}",
+            )
+            for name, value, unit in named
+            if self.samples and value is not None and name not in without
+        )
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """``failed`` where a limit is passed; ``vacuous`` where agreement would mean nothing,
+        which is no pass; else ``passed``."""
         if self.failures:
-            return "failed"
-        return "vacuous" if self.vacuous else "passed"
+            return Verdict(word="failed", reason="; ".join(self.failures), figures=self.figures)
+        if not self.samples:
+            return Verdict(word="vacuous", reason="there were no samples: pass at least one input")
+        if self.vacuous:
+            return Verdict(
+                word="vacuous",
+                reason=f"all {self.samples} samples gave the same output, so that agreement means "
+                "nothing",
+                figures=self.figures,
+            )
+        return Verdict(word="passed", figures=self.figures)
 
     @property
     def passed(self) -> bool:
-        return self.verdict == "passed"
+        return self.verdict.word == "passed"
 
     # -- words -------------------------------------------------------------------------------
 
@@ -248,7 +293,7 @@ class Report:
         title = titles.get(self.kind, "quantization fidelity")
         plural = "sample" if self.samples == 1 else "samples"
         lines = [
-            f"{title}: {self.verdict}; {self.samples} {plural}",
+            f"{title}: {self.verdict.word}; {self.samples} {plural}",
             f"  device:    {self.device}",
             f"  reference: {self.reference}",
         ]
@@ -269,12 +314,10 @@ class Report:
                 f"{self.worst.output!r}"
             )
         lines += [f"  FAILED {failure}" for failure in self.failures]
-        if self.vacuous:
-            lines.append(
-                "  vacuous: all samples gave the same output, so that agreement means nothing"
-            )
+        if self.verdict.word == "vacuous":
+            lines.append(f"  {self.verdict}")
         lines += [f"  warning: {text}" for text in self.warnings]
-        if self.kind == "port" and not self.equal:
+        if self.kind == "port" and self.samples and not self.equal:
             lines.append(
                 "  edge_harness.fidelity.layers shows which layer adds how much; where none is "
                 "over tolerance, later layers amplify what kernels round otherwise, and max_steps "
@@ -304,7 +347,7 @@ class Report:
         figures = ("sqnr_db", "max_steps", "max_abs", "max_rel", "max_ulp", "cosine", "kl")
         return {
             "passed": self.passed,
-            "verdict": self.verdict,
+            "verdict": self.verdict.as_json(),
             "kind": self.kind,
             "samples": self.samples,
             "equal": self.equal,
@@ -340,7 +383,7 @@ class Report:
     def __repr__(self) -> str:
         """Short: pytest shows it where ``assert report.passed`` fails, and cuts long ones."""
         why = f": {self.failures[0]}" if self.failures else ""
-        return f"<Report of {self.kind} {self.verdict}, {self.samples} samples{why}>"
+        return f"<Report of {self.kind} {self.verdict.word}, {self.samples} samples{why}>"
 
 
 def _finite(value: float) -> float | None:
@@ -375,7 +418,7 @@ def table(reports: Mapping[str, Report]) -> Table:
     for name, report in reports.items():
         cells = (
             name,
-            report.verdict,
+            report.verdict.word,
             shown(report.sqnr_db, ".1f"),
             shown(report.cosine, ".4f"),
             shown(report.max_steps, ".3g"),
