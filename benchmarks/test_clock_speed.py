@@ -12,7 +12,7 @@ from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.counting.count import Subject, plugin_argument
 from edge_harness.clock.counting.inputs import default_inputs
 from edge_harness.clock.counting.plugin_build import ensure_plugin
-from edge_harness.clock.counting.predict import estimate
+from edge_harness.clock.counting.predict import predict
 from edge_harness.clock.pipeline import core_named
 from edge_harness.device.device import start_device
 from edge_harness.image.board_tools import ensure_board_tools
@@ -77,7 +77,7 @@ def test_an_estimate_from_nothing_and_again(model, report, tmp_path, monkeypatch
     times = []
     for _ in range(2):
         started = time.perf_counter()
-        found = estimate(RPI4, subject, threads=4)
+        found = predict(RPI4, subject, threads=4)
         times.append(time.perf_counter() - started)
     assert found.cached
     report("a full estimate of MobileNet v2 int8", times[0], 60, "s")

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 from edge_harness.clock.calibrate.architectures import build
-from edge_harness.clock.counting.count import Rig
 from edge_harness.clock.counting.source import subject_of
 from edge_harness.errors import MissingCapability, MissingTool, OptionError
 from edge_harness.opening import open_device
@@ -140,11 +139,6 @@ def test_more_threads_than_cores_are_refused(board, models):
         pytest.raises(OptionError, match=r"threads=5, but rpi4 has 4"),
     ):
         session.latency(threads=5)
-
-
-def test_a_board_that_cannot_be_emulated_whole_has_no_clock(models, open_on):
-    with open_on("rpi-zero", "user") as device, pytest.raises(MissingCapability, match="ARM1176"):
-        Rig(device.profile)
 
 
 def test_delegates_of_ones_own_are_refused(board, models):

@@ -15,11 +15,11 @@ from edge_harness.clock.calibrate.held_out import (
     linear,
     minor_families,
 )
-from edge_harness.clock.calibrate.instruction_count import fit_rough
+from edge_harness.clock.calibrate.instruction_rate import fit_instruction_rate
 from edge_harness.clock.cost import Cost, cost, step_cost
-from edge_harness.clock.counting.icount import rough_ms
-from edge_harness.clock.counting.predict import bounds
 from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
+from edge_harness.clock.instruction_rate import InstructionRate
+from edge_harness.clock.milliseconds import bounds
 from edge_harness.clock.steps import Step
 from edge_harness.clock.trust import general, thread_equivalent, trust_for
 from edge_harness.errors import OptionError
@@ -185,13 +185,13 @@ def test_a_regression_that_cannot_be_fitted_says_nothing():
 
 def test_a_fit_of_instructions_alone_is_rougher_and_says_so():
     truth = rows(PLAIN, boards=("one", "two", "three"))
-    found = fit_rough(truth)
+    found = fit_instruction_rate(truth)
     assert found.boards == 3
     assert 0.1 <= found.thread_gain <= 1
     assert found.error > 0.2  # what memory did is not in the number of instructions
-    one = rough_ms(1e9, 1000, 1, per_instruction=0.5, gain=0.8)
-    assert one == pytest.approx(500)
-    assert rough_ms(1e9, 1000, 2, per_instruction=0.5, gain=0.8) == pytest.approx(500 / 1.8)
+    rate = InstructionRate(cycles_per_instruction=0.5, thread_gain=0.8, error=0.3, rows=1, boards=1)
+    assert rate.milliseconds(1e9, mhz=1000, threads=1) == pytest.approx(500)
+    assert rate.milliseconds(1e9, mhz=1000, threads=2) == pytest.approx(500 / 1.8)
 
 
 def test_errors_know_their_ranks():

@@ -10,13 +10,14 @@ from edge_harness.clock.counting.plugin_build import (
     ensure_plugin,
     interface_of,
 )
-from edge_harness.clock.operators import Operator, operators_of
+from edge_harness.clock.operators import Operator, tflite_operators
 from edge_harness.clock.pipeline import core_named
 from edge_harness.clock.steps import steps_of
 from edge_harness.clock.trace import read_trace
 from edge_harness.errors import InternalError, MissingTool
 from edge_harness.profiles import default_registry
 
+RPI4 = default_registry().get("rpi4")
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 MAPS = [
     [0x400000, 0x500000, 0, "/usr/bin/python3.11"],
@@ -72,8 +73,7 @@ def operator(kind, name):
 def test_steps_are_the_operators_and_copies_do_not_share_their_work():
     trace = read_trace(FILE, MAPS)
     operators = [operator("CONV_2D", "conv"), operator("SOFTMAX", "soft")]
-    core = core_named("Cortex-A72")
-    prelude, conv, soft = steps_of(trace, core, operators, bits=64, caches=2, delegated=False)
+    prelude, conv, soft = steps_of(RPI4, trace, operators, delegated=False)
     assert (conv.name, conv.kind, soft.kind) == ("conv", "CONV_2D", "SOFTMAX")
     assert 0 < conv.serial_cycles < conv.cycles  # libc's copies
     assert soft.serial_cycles == soft.cycles  # one thread's work
@@ -85,14 +85,14 @@ def test_steps_are_the_operators_and_copies_do_not_share_their_work():
 
 def test_all_steps_of_a_delegate_share_their_work():
     trace = read_trace(FILE, MAPS)
-    steps = steps_of(trace, core_named("Cortex-A72"), [], bits=64, caches=2, delegated=True)
+    steps = steps_of(RPI4, trace, [], delegated=True)
     assert [s.kind for s in steps] == ["", "", ""]
     assert all(s.serial_cycles == 0 for s in steps[1:])
 
 
 def test_operators_of_a_file_with_their_multiply_accumulates():
     content = (MODELS / "digits_int8.tflite").read_bytes()
-    operators = operators_of(content, "tflite")
+    operators = tflite_operators(content)
     assert [o.kind for o in operators][:2] == ["CONV_2D", "DEPTHWISE_CONV_2D"]
     assert operators[0].macs == 9216
     assert all(o.integer for o in operators if o.kind == "CONV_2D")

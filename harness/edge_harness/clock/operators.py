@@ -29,18 +29,6 @@ _WIDTH = dict(zip(range(17), (4, 2, 4, 1, 8, 0, 1, 2, 8, 1, 8, 16, 8, 0, 0, 4, 2
 _INTEGERS = {2, 3, 4, 7, 9, 12, 15, 16}
 
 
-def operators_of(content: bytes, format: str) -> list[Operator]:
-    """The operators of a model's main graph; empty for a format whose reader is not installed.
-
-    Args:
-        content: the file.
-        format: ``tflite`` or ``onnx``.
-    """
-    if format == "tflite":
-        return tflite_operators(content)
-    return onnx_operators(content)
-
-
 def tflite_operators(content: bytes) -> list[Operator]:
     """The operators of a TFLite file's main graph."""
     with warnings.catch_warnings():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge_harness.clock.operators import Operator
-from edge_harness.clock.pipeline import Core, block_cycles
-from edge_harness.clock.trace import Misses, Trace
+from edge_harness.clock.pipeline import Core, block_cycles, core_named
+from edge_harness.clock.trace import Misses, Segment, Trace
+
+if TYPE_CHECKING:
+    from edge_harness.profiles import Profile
 
 #: Operators whose builtin TFLite kernels (2.14) split their work among threads: convolutions and
 #: products go to ruy, depthwise ones to the CPU backend's own pool. All others run on the calling
@@ -41,56 +45,47 @@ class Step:
 
 
 def steps_of(
-    trace: Trace,
-    core: Core,
-    operators: Sequence[Operator],
-    *,
-    bits: int,
-    caches: int,
-    delegated: bool,
+    profile: Profile, trace: Trace, operators: Sequence[Operator], *, delegated: bool
 ) -> list[Step]:
     """The steps of one inference.
 
     Args:
+        profile: the board it was counted on, whose core's cycles and caches' misses they are.
         trace: with segments, or without (then all is one step).
-        core: whose cycles are counted.
         operators: of the model file, in order.
-        bits: 64 for A64 code, 32 for A32 and T32.
-        caches: how many levels the board has.
         delegated: whether a delegate or another runtime than TFLite's own kernels ran: its steps
             all split their work.
+
+    Raises:
+        MissingCapability: the core has no model.
     """
-    cycles = _cycles(trace, core, bits)
+    cycles = _cycles(trace, core_named(profile.cpu.core), code_bits(profile))
+    caches = cache_levels(profile)
+    pieces = trace.segments or (
+        Segment(
+            runs={number: block.runs for number, block in trace.blocks.items()},
+            misses={number: block.misses for number, block in trace.blocks.items()},
+        ),
+    )
     # Before the first operator's own segment lies the runtime's prelude. Other runtimes and
     # delegates fuse operators: a number that fits would be chance.
     named = not delegated and len(trace.segments) == len(operators) + 1
     found = []
-    pieces: list[tuple[Operator | None, dict[int, int], dict[int, Misses]]]
-    if not trace.segments:
-        runs = {number: block.runs for number, block in trace.blocks.items()}
-        misses = {number: block.misses for number, block in trace.blocks.items()}
-        pieces = [(None, runs, misses)]
-    else:
-        pieces = [
-            (operators[i - 1] if named and i else None, s.runs, s.misses)
-            for i, s in enumerate(trace.segments)
-        ]
-    for position, (operator, runs, misses) in enumerate(pieces):
-        total = serial = 0.0
+    for position, piece in enumerate(pieces):
+        operator = operators[position - 1] if named and position else None
+        total = copied = 0.0
         instructions = 0
-        for number, count in runs.items():
+        for number, runs in piece.runs.items():
             block = trace.blocks[number]
-            spent = count * cycles[number]
-            total += spent
-            instructions += count * block.insns
-            if not delegated and block.library.startswith("libc."):
-                # Copies: TFLite gathers a convolution's input (im2col) on the calling thread.
-                serial += spent
-        if not delegated and named and (operator is None or operator.kind not in TFLITE_PARALLEL):
-            serial = total
-        if position == 0 and len(pieces) > 1:
-            serial = total
-        first, second, last, again = _lines(misses, caches)
+            total += runs * cycles[number]
+            instructions += runs * block.insns
+            if block.library.startswith("libc."):
+                copied += runs * cycles[number]
+        prelude = position == 0 and len(pieces) > 1
+        alone = named and (operator is None or operator.kind not in TFLITE_PARALLEL)
+        # Copies: TFLite gathers a convolution's input (im2col) on the calling thread.
+        serial = total if prelude or alone else 0.0 if delegated else copied
+        l1, l2, dram, again = _lines(piece.misses.values(), caches)
         found.append(
             Step(
                 name=operator.name if operator else f"step {position}",
@@ -98,21 +93,31 @@ def steps_of(
                 instructions=instructions,
                 cycles=total,
                 serial_cycles=serial,
-                l1_misses=first,
-                l2_misses=second,
-                dram_lines=last,
+                l1_misses=l1,
+                l2_misses=l2,
+                dram_lines=dram,
                 dram_again=again,
             )
         )
     return found
 
 
-def _lines(misses: dict[int, Misses], caches: int) -> tuple[int, int, int, int]:
+def code_bits(profile: Profile) -> int:
+    """64 where the board runs A64 code, 32 for A32 and T32."""
+    return 32 if profile.os.arch in ("armhf", "armel") else 64
+
+
+def cache_levels(profile: Profile) -> int:
+    """How many levels of cache the board has; an L1 it always has."""
+    return 3 if profile.cpu.l3_kib else 2 if profile.cpu.l2_kib else 1
+
+
+def _lines(misses: Collection[Misses], caches: int) -> tuple[int, int, int, int]:
     """Misses of L1, of L2 where an L3 follows, all traffic of the last level, and what
     of that is there a second time."""
-    totals = [sum(m.total[level] for m in misses.values()) for level in range(max(caches, 1))]
-    back = sum(m.written_back for m in misses.values())
-    once = min(sum(m.fresh for m in misses.values()), totals[-1])
+    totals = [sum(m.total[level] for m in misses) for level in range(caches)]
+    back = sum(m.written_back for m in misses)
+    once = min(sum(m.fresh for m in misses), totals[-1])
     return totals[0], totals[1] if caches == 3 else 0, totals[-1] + back, totals[-1] - once
 
 

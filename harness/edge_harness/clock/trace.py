@@ -67,6 +67,27 @@ class Trace:
         return sorted((b for b in self.blocks.values() if b.first_seen), key=lambda b: b.first_seen)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """The counts of one inference on one board, and which code it was that ran."""
+
+    steady: Trace
+    """An inference after others: caches hold what the one before left."""
+    cold: Trace
+    """The first one, with empty caches."""
+    runtime: str
+    """Distribution and version, as ``tflite-runtime 2.14.0``."""
+    kernels: str
+    """As the runtime's part of the agent calls them."""
+    delegates: tuple[str, ...]
+    """What executed several operators at once; ONNX Runtime names its providers."""
+
+    @property
+    def delegated(self) -> bool:
+        """Whether the runtime's steps are other than the file's operators."""
+        return bool(self.delegates)
+
+
 def read_trace(source: Path | str, maps: Sequence[Sequence[object]]) -> Trace:
     """Read one measurement.
 

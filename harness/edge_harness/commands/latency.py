@@ -60,7 +60,7 @@ def latency(
     --budget ends with status 1 when the budget is missed and also when the bounds leave it open.
     """
     from edge_harness.cli import _registry, progress
-    from edge_harness.clock.counting.predict import estimate
+    from edge_harness.clock.counting.predict import predict
     from edge_harness.device.device import sweep
 
     profile = _registry().get(device)
@@ -69,7 +69,7 @@ def latency(
     sweep()
     with progress() as say:
         found = [
-            estimate(profile, subject, threads=threads, refresh=refresh, progress=say)
+            predict(profile, subject, threads=threads, refresh=refresh, progress=say)
             for subject in subjects
         ]
     _show(found, budget, as_json=as_json)

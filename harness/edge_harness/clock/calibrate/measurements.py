@@ -17,11 +17,10 @@ import numpy as np
 from edge_harness.clock.calibrate import published
 from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.calibrate.fit import Row
-from edge_harness.clock.counting.count import Rig, Subject
+from edge_harness.clock.counting.count import Subject, count, operators_in
 from edge_harness.clock.counting.inputs import default_inputs
-from edge_harness.clock.counting.predict import steps
-from edge_harness.clock.operators import operators_of
 from edge_harness.clock.pipeline import core_named
+from edge_harness.clock.steps import steps_of
 from edge_harness.clock.trust import thread_equivalent
 from edge_harness.errors import EdgeError, UserError
 from edge_harness.models.file import KERNELS, RUNTIMES, read_model, runtime_requirement
@@ -201,11 +200,10 @@ def measured_rows(
         for board in dict.fromkeys(row.board for row in wanted):
             profile = registry.get(board)
             known: dict[tuple[str, str, str, str], tuple[Any, ...] | Left] = {}
-            rig = Rig(profile, progress)
             for row in (row for row in wanted if row.board == board):
                 key = (row.model, row.precision, row.kernels, row.runtime)
                 if key not in known:
-                    known[key] = _counted(profile, rig, file_of, row)
+                    known[key] = _counted(profile, file_of, row, progress)
                 found = known[key]
                 if isinstance(found, Left):
                     left.append(Left(id=row.id, reason=found.reason))
@@ -216,7 +214,10 @@ def measured_rows(
 
 
 def _counted(
-    profile: Profile, rig: Rig, file_of: Callable[[str, str], Path], row: Wanted
+    profile: Profile,
+    file_of: Callable[[str, str], Path],
+    row: Wanted,
+    progress: Progress | None,
 ) -> tuple[Any, ...] | Left:
     try:
         model = read_model(file_of(row.model, row.precision))
@@ -232,13 +233,13 @@ def _counted(
             options=() if module == "onnx" else (("kernels", row.kernels),),
             inputs=default_inputs(model),
         )
-        measured = rig.measure(subject)
+        counted = count(profile, subject, progress=progress)
     except EdgeError as error:
         return Left(id=row.id, reason=error.message)
-    operators = operators_of(model.content, model.format)
+    operators = operators_in(subject)
     floats = sum(a.size for a in subject.inputs if np.issubdtype(a.dtype, np.floating))
     return (
-        steps(profile, core_named(profile.cpu.core), subject, measured, measured.steady),
+        steps_of(profile, counted.steady, operators, delegated=counted.delegated),
         floats,
         sum(o.macs for o in operators),
         sum(o.activation_bytes for o in operators),

@@ -26,7 +26,7 @@ from edge_harness.clock.calibrate.held_out import (
     start_for,
     without_nan,
 )
-from edge_harness.clock.calibrate.instruction_count import fit_rough
+from edge_harness.clock.calibrate.instruction_rate import fit_instruction_rate
 from edge_harness.clock.calibrate.measurements import Left, Wanted, measured_rows, read_csv
 from edge_harness.clock.trust import general as general_of
 from edge_harness.errors import MissingTool, OptionError, UserError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 GENERAL_FILE = Path(__file__).parents[1] / "data" / "general.toml"
-ICOUNT_FILE = GENERAL_FILE.with_name("icount.toml")
+RATE_FILE = GENERAL_FILE.with_name("instruction_rate.toml")
 
 
 def run_calibration(
@@ -221,9 +221,9 @@ def write_general(rows: Sequence[Row], report: dict[str, Any]) -> None:
     ]
     with explained(GENERAL_FILE):
         GENERAL_FILE.write_text("\n".join(lines))
-        ICOUNT_FILE.write_text(
+        RATE_FILE.write_text(
             "# Written by: edge-harness calibrate --general\n"
-            + tomlkit.dumps(msgspec.structs.asdict(fit_rough(rows)))
+            + tomlkit.dumps(msgspec.structs.asdict(fit_instruction_rate(rows)))
         )
     general_of.cache_clear()
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.cache import cache_dir, explained, staged
+from edge_harness.cache import built, cache_dir, explained
 from edge_harness.clock.counting.plugin_build import check_plugins, ensure_plugin
-from edge_harness.clock.operators import operators_of
+from edge_harness.clock.operators import Operator
 from edge_harness.clock.pipeline import Core, core_named
-from edge_harness.clock.trace import Trace, read_trace
+from edge_harness.clock.trace import Counted, Trace, read_trace
 from edge_harness.errors import MissingCapability
 from edge_harness.image import agent_dir
 from edge_harness.models.tensors import Array
+from edge_harness.runtimes import FORMATS
 
 if TYPE_CHECKING:
     from edge_harness.device.device import Device
-    from edge_harness.device.session import Session
     from edge_harness.profiles import Profile
 
 Progress = Callable[[str], None]
@@ -50,18 +49,6 @@ class Subject:
     """In the model's order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """The counts of one subject on one board."""
-
-    steady: Trace
-    """An inference after others: caches hold what the one before left."""
-    cold: Trace
-    """The first one, with empty caches."""
-    facts: dict[str, Any]
-    """Runtime, version, kernels and delegates, QEMU's version, when it was measured."""
-
-
 def plugin_argument(library: Path, out: str, profile: Profile, core: Core) -> str:
     """What QEMU's ``-plugin`` is given for ``profile``."""
     # Debian's Python is linked to a fixed address: 0x400000, 0x10000 on armhf.
@@ -75,8 +62,20 @@ def plugin_argument(library: Path, out: str, profile: Profile, core: Core) -> st
     return ",".join(words)
 
 
-def measurement_key(profile: Profile, core: Core, subject: Subject) -> str:
-    """Names a measurement by everything that decides it: not QEMU's version, nor the host."""
+def operators_in(subject: Subject) -> list[Operator]:
+    """The operators of the subject's model file, in order."""
+    row = FORMATS[subject.format]
+    found: list[Operator] = row.operators(subject.content) if row.operators else []
+    return found
+
+
+def count_key(profile: Profile, subject: Subject) -> str:
+    """Names a count by everything that decides it: not QEMU's version, nor the host.
+
+    Raises:
+        MissingCapability: the core has no model.
+    """
+    core = core_named(profile.cpu.core)
     content: list[Any] = [
         VERSION,
         COUNTING,
@@ -92,133 +91,122 @@ def measurement_key(profile: Profile, core: Core, subject: Subject) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 
-class Rig:
-    """Counts on emulated boards of one profile; each count brings up a board of its own."""
+def count(
+    profile: Profile,
+    subject: Subject,
+    *,
+    refresh: bool = False,
+    progress: Progress | None = None,
+) -> Counted:
+    """The counts of ``subject`` on an emulated board of ``profile``, from the cache where nothing
+    has changed.
 
-    def __init__(self, profile: Profile, progress: Progress | None = None) -> None:
-        self.profile = profile
-        self.core = core_named(profile.cpu.core)
-        self._progress = progress
+    Args:
+        profile: the board.
+        subject: the inference.
+        refresh: count again although it is known.
+        progress: called with a line of text while something slow happens.
 
-    def measure(self, subject: Subject, *, refresh: bool = False) -> Measured:
-        """The counts of ``subject``, from the cache where nothing has changed.
+    Raises:
+        MissingCapability: the core has no model, or no whole board can be emulated here.
+        MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
+        DeviceFailed: the model crashed, or ran out of memory or time.
+    """
 
-        Raises:
-            MissingCapability: no whole board of this profile can be emulated here.
-            MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
-            DeviceFailed: the model crashed, or ran out of memory or time.
-        """
-        key = measurement_key(self.profile, self.core, subject)
-        final = cache_dir() / "clock" / key
-        if refresh or not (final / "facts.json").exists():
-            # A board of its own for each: the second worker on a board finds other pages free than
-            # the first one did, and the figure would depend on what was measured before.
-            with staged(final) as folder, self._board(subject) as device:
-                self._measure(device, subject, folder)
-        return _load(final)
+    def build(folder: Path) -> dict[str, Any]:
+        # A board of its own for each: the second worker on a board finds other pages free than the
+        # first one did, and the figure would depend on what was measured before.
+        with counting_board(profile, subject, progress) as device:
+            if progress:
+                progress(f"counting {subject.model.name} on {profile.name}")
+            return _between_markers(device, subject, folder)
 
-    def count_only(self, subject: Subject, repeats: int) -> tuple[int, str, str]:
-        """Without a plugin: instructions of an inference by the board's own clock, with the
-        runtime and its kernels. Everything that runs on the board counts, so the least of
-        ``repeats`` is taken."""
-        from edge_harness.device.device import start_device
-
-        with (
-            start_device(
-                self.profile,
-                engine="vm",
-                progress=self._progress,
-                icount=True,
-                warm=(subject.module, subject.runtime),
-            ) as device,
-            device.load(
-                subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)
-            ) as session,
-        ):
-            seconds = session.bare_loop_s(list(subject.inputs), repeats)
-            return round(min(seconds) * 1e9), session.runtime, session.kernels
-
-    def _board(self, subject: Subject) -> Device:
-        """The board with the subject's runtime imported before it was saved."""
-        from edge_harness.device.device import start_device
-        from edge_harness.engines.vm.engine import VmEngine
-        from edge_harness.image.board_tools import ensure_board_tools
-
-        available = VmEngine().probe(self.profile)
-        if not available.available:
-            raise MissingCapability(
-                f"the device clock counts on a whole emulated board, and there is none of "
-                f"{self.profile.name} here: {available.reason}",
-                next_step=available.fix,
-            )
-        tools = ensure_board_tools(self._progress)
-        if tools.root is None:
-            check_plugins(tools.qemu(self.profile.os.arch))
-        library = ensure_plugin(tools.version, self._progress)
-        return start_device(
-            self.profile,
-            engine="vm",
-            progress=self._progress,
-            plugin=plugin_argument(library, "clock", self.profile, self.core),
-            warm=(subject.module, subject.runtime),
-        )
-
-    def _measure(self, device: Device, subject: Subject, folder: Path) -> None:
-        out = device._state_dir / "clock"
-        out.mkdir(exist_ok=True)
-        for stale in out.iterdir():
-            stale.unlink()
-        (out / "reset").touch()
-        if self._progress:
-            self._progress(f"counting {subject.model.name} on {self.profile.name}")
-        with device.load(
-            subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)
-        ) as session:
-            # The first inference, with empty caches, also tells where to cut the second one;
-            # under a delegate, whose steps nobody counted before, only a steady one does.
-            answer = session.between_markers(list(subject.inputs), 2 if _delegates(session) else 1)
-            runs = sorted(out.glob("run-*"), key=_number)
-            trace = read_trace(runs[-1], answer["maps"])
-            cut = cut_block(trace, len(operators_of(subject.content, subject.format)))
-            if cut is not None:
-                (out / "cut").write_text(f"{cut:x}\n")
-            answer = session.between_markers(list(subject.inputs), 1)
-            (out / "cut").unlink(missing_ok=True)
-            runs = sorted(out.glob("run-*"), key=_number)
-            facts = {
-                "maps": answer["maps"],
-                "arch": self.profile.os.arch,
-                "what": f"clock of {subject.model.name} on {self.profile.name}",
-                "runtime": session.runtime,
-                "kernels": session.facts["kernels"],
-                "delegates": session.facts["delegates"],
-                "qemu": device.availability.reason,
-                "measured": time.strftime("%Y-%m-%d", time.gmtime()),
-            }
-        for name, run in (("cold", runs[0]), ("steady", runs[-1])):
-            (folder / f"{name}.gz").write_bytes(gzip.compress(run.read_bytes(), 6, mtime=0))
-        (folder / "facts.json").write_text(json.dumps(facts))
-
-
-def _delegates(session: Session) -> bool:
-    return bool(session.facts["delegates"])
-
-
-def _number(path: Path) -> int:
-    return int(path.name.rpartition("-")[2])
-
-
-def _load(final: Path) -> Measured:
-    import os
-
-    with explained(final):
-        facts = json.loads((final / "facts.json").read_text())
-        os.utime(final / "facts.json")
-        traces = {}
+    key = count_key(profile, subject)
+    entry = built(cache_dir() / "clock" / key, build, renew=refresh)
+    traces = {}
+    with explained(entry.path):
         for name in ("cold", "steady"):
-            text = gzip.decompress((final / f"{name}.gz").read_bytes()).decode()
-            traces[name] = read_trace(text, facts["maps"])
-    return Measured(steady=traces["steady"], cold=traces["cold"], facts=facts)
+            text = gzip.decompress((entry.path / f"{name}.gz").read_bytes()).decode()
+            traces[name] = read_trace(text, entry.content["maps"])
+    return Counted(
+        steady=traces["steady"],
+        cold=traces["cold"],
+        runtime=entry.content["runtime"],
+        kernels=entry.content["kernels"],
+        delegates=tuple(entry.content["delegates"]),
+    )
+
+
+def counting_board(profile: Profile, subject: Subject, progress: Progress | None) -> Device:
+    """A board whose QEMU counts, with the subject's runtime imported before it was saved.
+
+    Raises:
+        MissingCapability: no whole board of this profile can be emulated here.
+        MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
+    """
+    from edge_harness.device.device import start_device
+    from edge_harness.engines.vm.engine import VmEngine
+    from edge_harness.image.board_tools import ensure_board_tools
+
+    available = VmEngine().probe(profile)
+    if not available.available:
+        raise MissingCapability(
+            f"the device clock counts on a whole emulated board, and there is none of "
+            f"{profile.name} here: {available.reason}",
+            next_step=available.fix,
+        )
+    tools = ensure_board_tools(progress)
+    if tools.root is None:
+        check_plugins(tools.qemu(profile.os.arch))
+    library = ensure_plugin(tools.version, progress)
+    return start_device(
+        profile,
+        engine="vm",
+        progress=progress,
+        plugin=plugin_argument(library, _OUT, profile, core_named(profile.cpu.core)),
+        warm=(subject.module, subject.runtime),
+    )
+
+
+#: Where the plugin writes, in the folder of the device.
+_OUT = "clock"
+
+
+def _between_markers(device: Device, subject: Subject, folder: Path) -> dict[str, Any]:
+    """Run the inference cold and steady, and keep both counts in ``folder``."""
+    out = device._state_dir / _OUT
+    out.mkdir(exist_ok=True)
+    for stale in out.iterdir():
+        stale.unlink()
+    (out / "reset").touch()
+    with device.load(
+        subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)
+    ) as session:
+        # The first inference, with empty caches, also tells where to cut the second one; under a
+        # delegate, whose steps nobody counted before, only a steady one does.
+        warm_up = 2 if session.facts["delegates"] else 1
+        answer = session.between_markers(list(subject.inputs), warm_up)
+        trace = read_trace(_runs(out)[-1], answer["maps"])
+        cut = cut_block(trace, len(operators_in(subject)))
+        if cut is not None:
+            (out / "cut").write_text(f"{cut:x}\n")
+        answer = session.between_markers(list(subject.inputs), 1)
+        (out / "cut").unlink(missing_ok=True)
+        content = {
+            "maps": answer["maps"],
+            "runtime": session.runtime,
+            "kernels": session.facts["kernels"],
+            "delegates": session.facts["delegates"],
+        }
+    runs = _runs(out)
+    for name, run in (("cold", runs[0]), ("steady", runs[-1])):
+        (folder / f"{name}.gz").write_bytes(gzip.compress(run.read_bytes(), 6, mtime=0))
+    return content
+
+
+def _runs(out: Path) -> list[Path]:
+    """The plugin's files, in the order of the measurements."""
+    return sorted(out.glob("run-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def cut_block(trace: Trace, operators: int) -> int | None:

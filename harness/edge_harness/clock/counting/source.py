@@ -74,9 +74,9 @@ class DeviceClock:
     ) -> LatencyEstimate:
         """See :meth:`edge_harness.device.latency_source.LatencySource.latency`."""
         # Not before it is asked for: most tests open a device and never ask for a latency.
-        from edge_harness.clock.counting.predict import estimate
+        from edge_harness.clock.counting.predict import predict
 
-        return estimate(
+        return predict(
             session.device.profile,
             subject_of(session, inputs),
             threads=threads or int(session.facts["threads"]),
