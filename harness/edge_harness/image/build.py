@@ -195,7 +195,7 @@ def agent_dir() -> Path:
     agent = [
         path
         for path in sorted((package / "agent").rglob("*"))
-        if path.suffix in (".py", ".tflite", ".onnx")
+        if path.is_file() and "__pycache__" not in path.parts
     ]
     for path in (package / "wire.py", *agent):
         contents[f"edge_harness/{path.relative_to(package)}"] = path.read_bytes()
