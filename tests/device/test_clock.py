@@ -165,7 +165,7 @@ def test_the_command_speaks_json_and_keeps_budgets(models):
         [*argv, "--budget", f"{answer['low_ms'] / 2} ms"], capture_output=True, text=True
     )
     assert tight.returncode == 1
-    assert json.loads(tight.stdout)["verdict"] == "fail"
+    assert json.loads(tight.stdout)["verdict"]["word"] == "failed"
 
 
 def test_what_is_around_a_tiny_model_is_not_taken_for_the_model(board, models):

@@ -250,15 +250,41 @@ def estimate(**changes):
 
 
 @pytest.mark.parametrize(
-    ("budget", "verdict"), [(13, "pass"), (12.5, "pass"), (10, "inconclusive"), (7.9, "fail")]
+    ("budget", "word"),
+    [
+        (13, "passed"),
+        (12.5, "passed"),  # the upper bound itself
+        (12.4, "inconclusive"),
+        (10, "inconclusive"),  # the estimate itself
+        (9, "inconclusive"),  # over it, and perhaps not
+        (8, "inconclusive"),  # the lower bound itself
+        (7.9, "failed"),
+    ],
 )
-def test_a_budget_is_kept_missed_or_open_by_the_bounds(budget, verdict):
-    assert estimate().verdict(budget) == verdict
-    if verdict == "pass":
+def test_a_budget_is_kept_missed_or_open_by_the_bounds(budget, word):
+    verdict = estimate().verdict(budget)
+    assert verdict.word == word
+    assert verdict.figures == (estimate().figure,)
+    if word == "passed":
+        assert not verdict.reason
         estimate().assert_within(budget)
     else:
+        assert f"the budget of {budget:g} ms" in verdict.reason
         with pytest.raises(AssertionError, match=r"rpi4"):
             estimate().assert_within(budget)
+
+
+def test_an_estimate_is_evidence():
+    figure = estimate().figure
+    assert figure.as_json() == {
+        "value": 10.0,
+        "unit": "ms",
+        "kind": "device-clock",
+        "source": "device-clock ±25%, a test",
+        "low": 8.0,
+        "high": 12.5,
+    }
+    assert estimate(kind="measured").figure.kind == "measured"
 
 
 @pytest.mark.parametrize("budget", [0, -1, math.nan])

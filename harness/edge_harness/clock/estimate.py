@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edge_harness.errors import OptionError
-
-Verdict = Literal["pass", "fail", "inconclusive"]
+from edge_harness.evidence import Figure, FigureKind, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +59,29 @@ class LatencyEstimate:
     notes: tuple[str, ...] = ()
     cached: bool = False
     """Whether it was computed earlier, for the same model, input, runtime and board."""
+    kind: FigureKind = "device-clock"
+    """How it came about."""
 
     @property
     def error(self) -> float:
         """How far the upper bound is above the estimate, relative: 0.1 for ±10 %."""
         return self.high_ms / self.latency_ms - 1 if self.latency_ms > 0 else math.inf
 
+    @property
+    def figure(self) -> Figure:
+        """The latency as evidence."""
+        return Figure(
+            value=self.latency_ms,
+            unit="ms",
+            kind=self.kind,
+            source=self.source,
+            low=self.low_ms,
+            high=self.high_ms,
+        )
+
     def verdict(self, budget_ms: float) -> Verdict:
-        """``pass`` when even the upper bound is within the budget, ``fail`` when even the lower
-        one is over it, ``inconclusive`` between.
+        """``passed`` when even the upper bound is within the budget, ``failed`` when even the
+        lower one is over it, ``inconclusive`` between.
 
         Raises:
             OptionError: the budget is not a positive number.
@@ -83,13 +96,25 @@ class LatencyEstimate:
                 next_step="give a positive number of milliseconds, as 40",
             )
         if self.high_ms <= budget_ms:
-            return "pass"
-        return "fail" if self.low_ms > budget_ms else "inconclusive"
+            return Verdict(word="passed", figures=(self.figure,))
+        if self.low_ms > budget_ms:
+            return Verdict(
+                word="failed",
+                reason=f"even the lower bound of {self.low_ms:.4g} ms is over the budget of "
+                f"{budget_ms:g} ms",
+                figures=(self.figure,),
+            )
+        return Verdict(
+            word="inconclusive",
+            reason=f"the budget of {budget_ms:g} ms lies between the bounds, {self.low_ms:.4g} and "
+            f"{self.high_ms:.4g} ms",
+            figures=(self.figure,),
+        )
 
     def assert_within(self, budget_ms: float) -> None:
-        """Fail with text to act on unless :meth:`verdict` is ``pass``."""
+        """Fail with text to act on unless :meth:`verdict` is ``passed``."""
         __tracebackhide__ = True  # pytest shows the text, not this line
-        if self.verdict(budget_ms) != "pass":
+        if not self.verdict(budget_ms):
             raise AssertionError(self.explain(budget_ms))
 
     def explain(self, budget_ms: float | None = None) -> str:
@@ -99,10 +124,10 @@ class LatencyEstimate:
         lines = [f"{self.latency_ms:.4g} ms on {self.device} ({bounds}), {how}"]
         if budget_ms is not None:
             lines[0] = {
-                "pass": f"within the budget of {budget_ms:g} ms: ",
-                "fail": f"over the budget of {budget_ms:g} ms: ",
+                "passed": f"within the budget of {budget_ms:g} ms: ",
+                "failed": f"over the budget of {budget_ms:g} ms: ",
                 "inconclusive": f"cannot tell whether it is within {budget_ms:g} ms: ",
-            }[self.verdict(budget_ms)] + lines[0]
+            }[self.verdict(budget_ms).word] + lines[0]
         whole = self.latency_ms or 1.0
         lines.append(
             f"  computing {self.compute_ms:.3g} ms ({self.compute_ms / whole:.0%}), waiting for "
@@ -122,10 +147,10 @@ class LatencyEstimate:
         return "\n".join(wrapped for line in lines for wrapped in _wrapped(line))
 
     def _advice(self, budget_ms: float) -> str:
-        verdict = self.verdict(budget_ms)
-        if verdict == "pass":
+        word = self.verdict(budget_ms).word
+        if word == "passed":
             return "nothing to do"
-        if verdict == "inconclusive":
+        if word == "inconclusive":
             return (
                 "measure on a real board and calibrate with it (edge-harness calibrate), or give "
                 f"the budget {self.high_ms / budget_ms - 1:.0%} more room"
@@ -147,7 +172,7 @@ class LatencyEstimate:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; the longest ten operators."""
+        """Plain JSON values; the longest ten operators."""
         fields = asdict(self)
         fields["operators"] = fields["operators"][:10]
         return fields
