@@ -90,6 +90,18 @@ def explained(path: Path) -> Iterator[None]:
         raise
 
 
+def refuse_full(said: str, path: Path) -> None:
+    """Raise what :func:`explained` would, where a program that wrote to ``path`` ``said`` that the
+    disk is full.
+
+    Raises:
+        CacheError: it did.
+    """
+    if any(words in said for words in ("No space left", "enough free space")):
+        with explained(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the lock ``name`` among all processes that share the cache.

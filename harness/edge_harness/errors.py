@@ -35,7 +35,7 @@ A test that ends in ``DeviceFailed`` or ``UserError`` is a failed test; one that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound="EdgeError")
@@ -180,3 +180,11 @@ class EmulatorCrashed(InfrastructureError):
 
 class InternalError(EdgeError):
     """A bug of ours."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'rpi4'?`` for the end of a message, or "" where nothing is near ``word``."""
+    import difflib  # not before something is wrong
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

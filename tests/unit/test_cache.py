@@ -217,3 +217,16 @@ def test_a_lock_that_is_never_let_go_of_is_named(folder, monkeypatch):
         cache.locked("images-one"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "dpkg-deb: error: cannot write: No space left on device",
+        "E: You don't have enough free space in /x/",
+    ],
+)
+def test_a_program_that_found_the_disk_full_is_understood(folder, said):
+    with pytest.raises(CacheError, match="no space left"):
+        cache.refuse_full(said, folder)
+    cache.refuse_full("some other trouble", folder)

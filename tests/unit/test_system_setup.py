@@ -65,7 +65,7 @@ def test_the_whole_plan_for_a_bare_machine(bare_machine):
 def test_with_systemd_docker_is_its_service(monkeypatch):
     monkeypatch.setattr(dockerd, "systemd_runs", lambda: True)
     steps, _ = setup.plan()
-    assert ("systemctl", "start", "docker") in [step.argv for step in steps]
+    assert ("systemctl", "start", "docker.service") in [step.argv for step in steps]
 
 
 def test_docker_that_is_installed_is_only_started(monkeypatch):

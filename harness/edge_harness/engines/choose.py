@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from edge_harness.engines import CAPABILITIES, ENGINE_NAMES, Availability, Engine, engine_named
-from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.errors import MissingCapability, MissingTool, OptionError, did_you_mean
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
 def check_needs(needs: frozenset[str]) -> None:
     """Raise :class:`OptionError` for a capability nobody has heard of."""
     for need in sorted(needs - CAPABILITIES.keys()):
-        close = difflib.get_close_matches(need, CAPABILITIES, n=1)
         raise OptionError(
-            f"there is no capability {need!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+            f"there is no capability {need!r}{did_you_mean(need, CAPABILITIES)}",
             next_step=f"use some of: {', '.join(CAPABILITIES)}",
         )
 

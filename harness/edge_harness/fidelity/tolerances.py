@@ -7,14 +7,13 @@ Every field can be overridden: ``compare(…, tolerances=Tolerances(max_steps=2)
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 
-from edge_harness.errors import OptionError
+from edge_harness.errors import OptionError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +94,7 @@ class Tolerances:
         known = [field.name for field in fields(self)]
         for name in changes:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(name, known)
                 raise OptionError(
                     f"there is no tolerance {name!r}{hint}",
                     next_step=f"use some of: {', '.join(known)}",

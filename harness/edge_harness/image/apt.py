@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict
 
-from edge_harness.cache import cache_dir, explained, locked, remove_tree
+from edge_harness.cache import cache_dir, explained, locked, refuse_full, remove_tree
 from edge_harness.errors import ImageBuildFailed, MissingTool
 
 MIRROR_VARIABLE = "EDGE_HARNESS_DEBIAN_MIRROR"
@@ -214,9 +214,7 @@ def _apt(base: Path, arguments: list[str], purpose: str) -> None:
             for line in (result.stdout + result.stderr).splitlines()
             if line.startswith(("E:", "W:", "Err:"))
         ]
-        if any("No space left" in line or "enough free space" in line for line in words):
-            with explained(base):
-                raise OSError(28, "No space left on device", str(base))
+        refuse_full("\n".join(words), base)
         raise ImageBuildFailed(
             f"could not {purpose}: " + "; ".join(words[-4:] or result.stderr.splitlines()[-4:]),
             next_step="check the network and the mirror (edge-harness doctor shows both), "
@@ -254,9 +252,7 @@ def unpack(debs: Sequence[Path], root: Path) -> list[Package]:
             [tool, "--extract", str(deb), str(root)], capture_output=True, text=True, check=False
         )
         if result.returncode:
-            if "No space left" in result.stderr:
-                with explained(root):
-                    raise OSError(28, "No space left on device", str(root))
+            refuse_full(result.stderr, root)
             raise ImageBuildFailed(
                 f"could not unpack {deb.name}: {result.stderr.strip()[-300:]}",
                 next_step="run the same command again; it downloads the package anew",

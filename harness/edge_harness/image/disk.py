@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_harness.cache import built, cache_dir, explained
+from edge_harness.cache import built, cache_dir, refuse_full
 from edge_harness.errors import ImageBuildFailed
 from edge_harness.image.board_tools import BoardTools
 
@@ -92,9 +92,7 @@ def _mke2fs(tools: BoardTools, path: Path, size_kib: int, options: Sequence[str]
         env={"PATH": os.defpath, "MKE2FS_CONFIG": os.devnull, "LC_ALL": "C"},
     )
     if result.returncode:
-        if "No space left" in result.stderr:
-            with explained(path):
-                raise OSError(28, "No space left on device", str(path))
+        refuse_full(result.stderr, path)
         raise ImageBuildFailed(
             f"mke2fs could not make {path.parent.name}: {result.stderr.strip()[-400:]}",
             next_step="run the same command again; if it stays, please report it",
@@ -108,9 +106,7 @@ def overlay(tools: BoardTools, base: Path, base_format: str, path: Path) -> None
         [*argv, "-b", str(base), str(path)], capture_output=True, text=True, check=False
     )
     if result.returncode:
-        if "No space left" in result.stderr:
-            with explained(path):
-                raise OSError(28, "No space left on device", str(path))
+        refuse_full(result.stderr, path)
         raise ImageBuildFailed(
             f"qemu-img could not make {path.name}: {result.stderr.strip()[-400:]}",
             next_step="run 'edge-harness image gc', then the same command again",

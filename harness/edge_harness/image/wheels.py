@@ -12,6 +12,7 @@ from typing import TypedDict
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from edge_harness.cache import refuse_full
 from edge_harness.errors import ImageBuildFailed, OptionError
 from edge_harness.image.environment import Environment
 
@@ -94,8 +95,7 @@ def install(requirements: Sequence[str], environment: Environment, target: Path)
     )
     if result.returncode:
         words = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-        if "No space left" in result.stderr:
-            raise OSError(28, "No space left on device", str(target))
+        refuse_full(result.stderr, target)
         raise ImageBuildFailed(
             f"no wheels for {', '.join(requirements)} on {environment}: "
             + "; ".join(words[:2] or result.stderr.splitlines()[-2:]),

@@ -3,7 +3,6 @@ file, the line, the table and the key."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from edge_harness.errors import ProfileError
+from edge_harness.errors import ProfileError, did_you_mean
 from edge_harness.profiles.clock import Clock
 from edge_harness.profiles.shape import (
     Arch,
@@ -159,7 +158,7 @@ def _refuse_unknown_keys(file: ProfileFile) -> None:
             known = [*_TABLES, "title", *(f"{t}.{k}" for t in _TABLES for k in _keys(t))]
             raise ProfileError(
                 f"{file.where(f'sources.{fact}')}: there is no fact {fact!r} to give a source for"
-                f"{_nearest(fact, known)}",
+                f"{did_you_mean(fact, known)}",
                 next_step='name a fact as "cpu.mhz", or a table as cpu',
             )
 
@@ -188,7 +187,7 @@ def _refuse_unknown(
         fact = f"{table}.{key}" if table else key
         inside = f"table [{table}]" if table else "the top of a profile"
         other = [name for name in _TABLES if name != table and key in _keys(name)]
-        moved = f"; [{other[0]}] has a key of that name" if other else _nearest(key, known)
+        moved = f"; [{other[0]}] has a key of that name" if other else did_you_mean(key, known)
         if key == "name":
             moved = "; a profile's name is that of its file"
         raise ProfileError(
@@ -196,11 +195,6 @@ def _refuse_unknown(
             next_step=f"use one of: {', '.join(known)}",
             details={"file": str(file.path), "table": table, "key": key},
         )
-
-
-def _nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _flat(table: object, prefix: str = "") -> dict[str, Any]:
@@ -348,7 +342,7 @@ def _check_choice(
     value = _lookup(merged, fact)
     if isinstance(value, str) and value not in allowed:
         raise ProfileError(
-            f"{file.where(fact)} = {value!r}: is not one we know{_nearest(value, allowed)}",
+            f"{file.where(fact)} = {value!r}: is not one we know{did_you_mean(value, allowed)}",
             next_step=f"use one of: {', '.join(allowed)}",
         )
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edge_harness.errors import InternalError, OptionError, ProfileError, UnknownDevice
+from edge_harness.errors import (
+    InternalError,
+    OptionError,
+    ProfileError,
+    UnknownDevice,
+    did_you_mean,
+)
 from edge_harness.profiles.file import ProfileFile, build_profile, read_profile_file
 from edge_harness.profiles.shape import Profile
 
@@ -260,7 +265,7 @@ class ProfileRegistry:
             names = [name for name in self.names() if name != file.name]
             raise ProfileError(
                 f"{file.where('extends')} = {parent!r}: there is no profile of that name"
-                f"{_did_you_mean(parent, names)}",
+                f"{did_you_mean(parent, names)}",
                 next_step=f"use one of: {', '.join(names)}",
             )
         return self._files[found][-1]
@@ -271,7 +276,7 @@ class ProfileRegistry:
         broken = [str(error.message).partition(": ")[0] for error in self.working()[1]]
         hidden = f" (not readable, so not searched for aliases: {'; '.join(broken)})"
         return UnknownDevice(
-            f"{what} {asked!r}{_did_you_mean(_normal(asked), [*names, *self._aliases()])}"
+            f"{what} {asked!r}{did_you_mean(_normal(asked), [*names, *self._aliases()])}"
             f"{hidden if broken else ''}",
             next_step=f"use one of: {', '.join(names)}; or put {_file_name(asked)} into a folder "
             "given by --edge-profiles",
@@ -296,8 +301,3 @@ def _split(patterns: Sequence[str]) -> Iterator[str]:
 
 def _normal(name: str) -> str:
     return name.strip().lower().replace("_", "-")
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

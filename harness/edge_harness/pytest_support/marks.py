@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edge_harness.errors import OptionError
+from edge_harness.errors import OptionError, did_you_mean
 from edge_harness.pytest_support.options import ENGINES
 
 _KNOWN = ("devices", "needs", "engine")
@@ -43,7 +42,7 @@ def marks_of(node: Any) -> Marks:
         for name in mark.kwargs:
             if name not in _KNOWN:
                 raise OptionError(
-                    f"there is no argument {name!r}{_nearest(name, _KNOWN)}",
+                    f"there is no argument {name!r}{did_you_mean(name, _KNOWN)}",
                     next_step=f"use some of: {', '.join(_KNOWN)}",
                 )
         if "devices" in mark.kwargs and devices is None:
@@ -86,12 +85,7 @@ def _needs(value: object) -> tuple[str, ...]:
 def _engine(value: object) -> str:
     if not isinstance(value, str) or value not in ENGINES:
         raise OptionError(
-            f"engine={value!r}: there is no such engine{_nearest(str(value), ENGINES)}",
+            f"engine={value!r}: there is no such engine{did_you_mean(str(value), ENGINES)}",
             next_step=f"use one of: {', '.join(ENGINES)}",
         )
     return "" if value == "auto" else value
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""

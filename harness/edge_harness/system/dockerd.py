@@ -47,7 +47,7 @@ def pid_file() -> Path:
 def start_argv(extra: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The command that starts the engine on this machine."""
     if systemd_runs():
-        return ("systemctl", "start", "docker")
+        return ("systemctl", "start", "docker.service")
     return (installed() or "dockerd", "--pidfile", str(pid_file()), *extra)
 
 
