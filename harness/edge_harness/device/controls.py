@@ -209,11 +209,6 @@ class Storage:
         """Undo :meth:`fill`; KiB free."""
         return self._act("free")
 
-    @property
-    def free_kib(self) -> int:
-        """KiB free for the device's programs."""
-        return self._act("look")
-
     def read_only(self) -> None:
         """Remount read-only, as a worn-out card ends."""
         self._act("ro")

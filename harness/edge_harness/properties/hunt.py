@@ -102,11 +102,9 @@ class Hunt:
     """Inputs judged, shrinking aside."""
     asked: int = 0
     """Inputs asked for; fewer were judged only where Hypothesis draws no others."""
-    shrink_runs: int = 0
     seconds: float = 0.0
     worst: float = math.nan
     """Greatest score under the label ``error``."""
-    worst_inputs: Inputs | None = None
     failing: tuple[Inputs, Verdict] | None = None
     varied: bool | None = None
     """Whether not all inputs gave the same outputs; where they did, the property holds for want
@@ -187,7 +185,7 @@ def hunt(
         for sample, verdict in zip(samples, verdicts, strict=True):
             score = verdict.scores.get("error", math.nan)
             if score > result.worst or (result.worst != result.worst and score == score):
-                result.worst, result.worst_inputs = score, sample
+                result.worst = score
             result.look_at(verdict.answer)
             if guide is not None and verdict.outputs is not None:
                 guide.record(sample, verdict.outputs)
@@ -309,9 +307,7 @@ def _report(
     repeatable = bool(again.failure)
     smallest = found
     if shrink and repeatable and type(again.error) is kind:
-        shrinker = Smallest(space.spans, fails, max_s=6 if deadly else 20)
-        smallest = shrinker.of(found)
-        result.shrink_runs = shrinker.runs
+        smallest = Smallest(space.spans, fails, max_s=6 if deadly else 20).of(found)
         again = judge([smallest])[0]
         kept_examples.keep(database, smallest)
     shown = again if again.failure else verdict

@@ -34,7 +34,6 @@ class Smallest:
         self._fails = fails
         self._runs_left = max_runs
         self._until = time.monotonic() + max_s
-        self.runs = 0
 
     def of(self, inputs: Inputs) -> Inputs:
         """The smallest failing input found from ``inputs``, which is one itself."""
@@ -60,7 +59,6 @@ class Smallest:
         if not candidates or self._spent():
             return [False] * len(candidates)
         self._runs_left -= len(candidates)
-        self.runs += len(candidates)
         return self._fails(candidates, first_only)
 
     def _first(self, candidates: Sequence[Inputs]) -> Inputs | None:

@@ -10,7 +10,7 @@ from edge_harness.image.initrd import Archive
 from edge_harness.image.kernel import Kernel
 
 #: Places of the disks on the bus.
-BASE, STORAGE, FIRST_LAYER = 0, 1, 2
+STORAGE, FIRST_LAYER = 1, 2
 KERNEL_ARGUMENTS = (
     "console=ttyAMA0 quiet loglevel=4 panic=-1 rdinit=/init net.ifnames=0 swiotlb=noforce"
 )
