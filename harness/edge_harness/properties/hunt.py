@@ -105,6 +105,7 @@ class Hunt:
     seconds: float = 0.0
     worst: float = math.nan
     """Greatest score under the label ``error``."""
+    worst_inputs: Inputs | None = None
     failing: tuple[Inputs, Verdict] | None = None
     varied: bool | None = None
     """Whether not all inputs gave the same outputs; where they did, the property holds for want
@@ -185,7 +186,7 @@ def hunt(
         for sample, verdict in zip(samples, verdicts, strict=True):
             score = verdict.scores.get("error", math.nan)
             if score > result.worst or (result.worst != result.worst and score == score):
-                result.worst = score
+                result.worst, result.worst_inputs = score, sample
             result.look_at(verdict.answer)
             if guide is not None and verdict.outputs is not None:
                 guide.record(sample, verdict.outputs)
