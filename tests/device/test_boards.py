@@ -262,7 +262,16 @@ def test_engine_auto_takes_the_board_for_what_only_it_proves():
 
 
 def test_a_shell_on_a_fresh_board():
-    shell = [sys.executable, "-m", "edge_harness.cli", "shell", "rpi3b", "--engine", "vm"]
+    shell = [
+        sys.executable,
+        "-m",
+        "edge_harness.cli",
+        "shell",
+        "--device",
+        "rpi3b",
+        "--engine",
+        "vm",
+    ]
     said = subprocess.run(
         shell, input="echo $((6*7)); uname -m; exit\n", capture_output=True, text=True, timeout=120
     )

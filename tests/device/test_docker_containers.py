@@ -309,10 +309,13 @@ def edge(*arguments, **options):
 
 
 def test_the_command_runs_a_program_and_ends_as_it_did():
-    result = edge("run", "rpi4", "--engine", "docker", "--", "sh", "-c", "cat; exit 7", input="in")
+    result = edge(
+        "run", "--device", "rpi4", "--engine", "docker", "--", "sh", "-c", "cat; exit 7", input="in"
+    )
     assert (result.returncode, result.stdout) == (7, "in")
     result = edge(
         "run",
+        "--device",
         "rpi4",
         "--engine",
         "docker",

@@ -1,72 +1,320 @@
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
-from edge_harness.cli import exit_status, main
-from edge_harness.errors import (
-    BootFailed,
-    IllegalInstruction,
-    MissingTool,
-    OptionError,
-    UnknownDevice,
-)
+from edge_harness.cli import COMMANDS, main
+from edge_harness.extensions import extensions
 
 
 @pytest.fixture
 def edge(tmp_path, monkeypatch):
-    """Runs the command with an empty cache and without Docker."""
+    """Runs the command with an empty cache, without Docker and outside any project."""
     monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_HARNESS_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(main, list(arguments))
+    return lambda *arguments, **options: CliRunner().invoke(main, list(arguments), **options)
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (UnknownDevice, 2),
-        (OptionError, 2),
-        (IllegalInstruction, 1),
-        (BootFailed, 3),
-        (MissingTool, 3),
-    ],
-)
-def test_exit_statuses_tell_whose_fault_it_was(error, status):
-    assert exit_status(error("x")) == status
+def every_command():
+    """``(words, command)`` of each, those of groups too."""
+    context = click.Context(main)
+    found = []
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        found.append(((name,), command))
+        if isinstance(command, click.Group):
+            found += [((name, sub), command.commands[sub]) for sub in sorted(command.commands)]
+    return found
 
 
-def test_all_commands_are_there(edge):
-    result = edge("--help")
-    for command in ("doctor", "setup", "devices", "image", "run", "shell", "version"):
-        assert f"\n  {command} " in result.output
+def options_of(command):
+    return {option: p for p in command.params for option in getattr(p, "opts", ())}
 
 
-def test_help_imports_nothing_heavy():
+# -- the door --------------------------------------------------------------------------------------
+
+
+def test_all_commands_are_listed_with_what_they_do(edge):
+    output = edge("--help", terminal_width=80).output
+    for name, (_, summary) in COMMANDS.items():
+        assert f"\n  {name} " in output
+        assert " ".join(summary.split()[:6]) in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_in_the_list_is_the_first_of_the_commands_own_help(name):
+    help_text = main.get_command(click.Context(main), name).help
+    assert help_text.split("\n\n")[0].replace("\n", " ") == COMMANDS[name][1]
+
+
+def imported_by(*arguments):
     script = (
-        "import sys; from edge_harness.cli import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'docker', 'numpy', 'rich', 'msgspec', 'hypothesis', 'requests', 'pytest'}\n"
-        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+        "import sys\nfrom edge_harness.cli import main\n"
+        f"try: main({list(arguments)!r})\nexcept SystemExit as end: assert not end.code\n"
+        "print('\\n' + ' '.join(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    return set(result.stdout.splitlines()[-1].split())
+
+
+HEAVY = {"docker", "numpy", "rich", "msgspec", "hypothesis", "requests", "pytest", "packaging"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
+def test_a_look_at_the_door_imports_no_command_and_nothing_heavy(arguments):
+    found = imported_by(*arguments)
+    assert not HEAVY & found
+    assert not {row[0].partition(":")[0] for row in COMMANDS.values()} & found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_imports_that_command_alone(name):
+    found = imported_by(name, "--help")
+    assert not {"docker", "numpy", "rich", "hypothesis", "pytest"} & found
+    modules = {row[0].partition(":")[0] for row in COMMANDS.values()}
+    assert modules & found == {COMMANDS[name][0].partition(":")[0]}
+
+
+def test_the_version_has_one_spelling(edge):
+    from importlib.metadata import version
+
+    assert edge("--version").output == f"edge-harness {version('pytest-edge-harness')}\n"
+    assert edge("version").exit_code == 2
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(edge):
+    result = edge("lateny")
+    assert result.exit_code == 2
+    assert "there is no command 'lateny'; did you mean 'latency'?" in result.stderr
+
+
+@click.command()
+def toy():
+    """Do something else."""
+    click.echo("from elsewhere")
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """``install(target)``: another distribution adds a command, and one by a name of ours."""
+
+    def added(target):
+        owner = SimpleNamespace(name="edge-toy", version="1.0")
+        points = [
+            SimpleNamespace(name=name, value=value, dist=owner)
+            for name, value in (("toy", target), ("doctor", "nowhere:nothing"))
+        ]
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
+        extensions.cache_clear()
+
+    yield added
+    monkeypatch.undo()
+    extensions.cache_clear()
+
+
+def test_another_distribution_adds_a_command_and_takes_none_away(edge, install, monkeypatch):
+    monkeypatch.setitem(sys.modules, "toy_commands", sys.modules[__name__])
+    install("toy_commands:toy")
+    assert "\n  toy        From edge-toy 1.0." in edge("--help").output
+    assert edge("toy").output == "from elsewhere\n"
+    assert "Do something else." in edge("toy", "--help").output
+    assert "Usage: main doctor" in edge("doctor", "--help").output
+
+
+@pytest.mark.parametrize("value", ["no_such_module:toy", "json:dumps"])
+def test_a_broken_command_of_another_distribution_breaks_nothing_else(edge, install, value):
+    install(value)
+    result = edge("toy")
+    assert result.exit_code == 3
+    assert "the command 'toy' of edge-toy 1.0 is broken" in result.stderr
+    assert "next:" in result.stderr
+    assert edge("--help").exit_code == 0
+
+
+# -- one spelling ----------------------------------------------------------------------------------
+
+SHARED = {
+    "--device": {
+        ("calibrate",),
+        ("compare",),
+        ("devices",),
+        ("doctor",),
+        ("image", "build"),
+        ("latency",),
+        ("run",),
+        ("setup",),
+        ("shell",),
+    },
+    "--engine": {("compare",), ("doctor",), ("run",), ("shell",)},
+    "--runtime": {("compare",), ("latency",)},
+    "--samples": {("compare",), ("latency",)},
+    "--threads": {("compare",), ("latency",)},
+    "--json": {
+        ("calibrate",),
+        ("compare",),
+        ("devices",),
+        ("doctor",),
+        ("image", "ls"),
+        ("latency",),
+    },
+}
+
+
+@pytest.mark.parametrize("option", SHARED)
+def test_shared_options_are_on_every_command_they_fit_and_alike(option):
+    found = {
+        words: options_of(command)[option]
+        for words, command in every_command()
+        if option in options_of(command)
+    }
+    assert set(found) == SHARED[option]
+    forms = {
+        (p.name, p.multiple, p.is_flag, p.nargs, p.metavar, type(p.type).__name__)
+        for p in found.values()
+    }
+    assert len(forms) == 1
+
+
+def test_no_command_takes_a_device_without_the_option(edge):
+    for words, command in every_command():
+        named = {p.name for p in command.params if isinstance(p, click.Argument)}
+        assert not named & {"name", "names", "device", "devices"}, words
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), every_command(), ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
+)
+def test_every_command_and_option_says_what_it_does(words, command):
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{' '.join(words)} {parameter.opts[0]}"
+
+
+# -- devices ---------------------------------------------------------------------------------------
+
+
+def names(result):
+    return [profile["name"] for profile in json.loads(result.stdout)]
+
+
+def test_devices_as_a_table_and_as_json(edge):
+    assert "rpi4 " in edge("devices").output
+    assert "rpi4" in names(edge("devices", "--json"))
+    assert "Cortex-A72" in edge("devices", "--device", "pi4").output
+
+
+def test_one_name_gives_one_json_object_and_several_a_list(edge):
+    one = json.loads(edge("devices", "--device", "rpi4", "--json").stdout)
+    assert one["cpu"]["core"] == "Cortex-A72"
+    for several in (["--device", "rpi4,rpi5"], ["--device", "rpi4", "--device", "rpi5"]):
+        assert names(edge("devices", "--json", *several)) == ["rpi4", "rpi5"]
+    # Known from what was typed, not from how many there are.
+    assert names(edge("devices", "--json", "--device", "rpi[4]")) == ["rpi4"]
+    assert names(edge("devices", "--json", "--device", "all")) == names(edge("devices", "--json"))
 
 
 def test_an_unknown_device_is_one_message_and_no_traceback(edge):
-    result = edge("devices", "rpi44")
+    result = edge("devices", "--device", "rpi44")
     assert result.exit_code == 2
     assert result.stderr.startswith("edge-harness: there is no device 'rpi44'; did you mean")
     assert "Traceback" not in result.output
 
 
-def test_devices_as_a_table_and_as_json(edge):
-    assert "rpi4 " in edge("devices").output
-    listed = json.loads(edge("devices", "--json").output)
-    assert "rpi4" in [profile["name"] for profile in listed]
-    assert json.loads(edge("devices", "rpi4", "--json").output)["cpu"]["core"] == "Cortex-A72"
-    assert "Cortex-A72" in edge("devices", "pi4").output
+def test_an_empty_name_is_no_device(edge):
+    result = edge("doctor", "--device", " , ")
+    assert result.exit_code == 2
+    assert "' , ' names no device" in result.stderr
+
+
+@pytest.fixture
+def examined(monkeypatch):
+    """The doctor looks at nothing; the names of the devices it was asked about."""
+    asked = []
+    monkeypatch.setattr("edge_harness.system.doctor.host", list)
+    monkeypatch.setattr(
+        "edge_harness.system.doctor.engines",
+        lambda profile, *_: asked.append(profile.name) or [],
+    )
+    return asked
+
+
+def test_the_board_is_by_default_a_raspberry_pi_4(edge, examined):
+    edge("doctor")
+    assert examined == ["rpi4"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("pytest.ini", "[pytest]\nedge_devices = rpi5 rpi3b\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\nedge_devices = ["rpi5", "rpi3b"]\n'),
+        ("tox.ini", "[pytest]\nedge_devices = rpi5 rpi3b\n"),
+        ("setup.cfg", "[tool:pytest]\nedge_devices = rpi5 rpi3b\n"),
+    ],
+)
+def test_the_projects_boards_are_the_default(edge, examined, tmp_path, monkeypatch, file, content):
+    (tmp_path / file).write_text(content)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    edge("doctor")
+    assert examined == ["rpi5", "rpi3b"]
+    examined.clear()
+    monkeypatch.setenv("EDGE_DEVICE", "rpi4")
+    edge("doctor")
+    assert examined == ["rpi4"]
+    examined.clear()
+    edge("doctor", "--device", "rpi5")
+    assert examined == ["rpi5"]
+
+
+def test_a_wrong_default_is_named_with_its_place(edge, tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nedge_devices = rpi44\n")
+    result = edge("doctor")
+    assert result.exit_code == 2
+    assert f"edge_devices in {tmp_path}/pytest.ini" in result.stderr
+    assert "there is no device 'rpi44'" in result.stderr
+
+
+def test_a_wrong_default_engine_is_named_with_its_place(edge, tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nedge_engine = vmm\n")
+    result = edge("run", "--", "true")
+    assert result.exit_code == 125
+    assert f"ini value edge_engine in {tmp_path}/pytest.ini" in result.stderr
+    assert "there is no engine 'vmm'" in result.stderr
+
+
+def test_profiles_of_ones_own_are_found_here_and_in_named_folders(edge, tmp_path, monkeypatch):
+    profile = 'title = "Mine"\nextends = "rpi4"\n'
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine.toml").write_text(profile)
+    show = ("devices", "--device", "mine")
+    assert edge(*show).exit_code == 2
+    result = edge("--edge-profiles", str(tmp_path / "elsewhere"), *show)
+    assert result.exit_code == 0, result.output
+    assert "Mine" in result.output
+    (tmp_path / "pytest.ini").write_text("[pytest]\nedge_profiles = elsewhere\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert edge(*show).exit_code == 0
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    assert edge(*show).exit_code == 2
+    (tmp_path / "device_profiles").mkdir()
+    (tmp_path / "device_profiles/mine.toml").write_text(profile)
+    assert edge(*show).exit_code == 0
+
+
+# -- doctor, setup, image --------------------------------------------------------------------------
 
 
 def test_doctor_of_one_engine_says_no_with_status_1(edge):
@@ -77,26 +325,21 @@ def test_doctor_of_one_engine_says_no_with_status_1(edge):
 
 
 def test_doctor_for_programs(edge):
-    answer = json.loads(edge("doctor", "--engine", "docker", "--json").output)
+    answer = json.loads(edge("doctor", "--engine", "docker", "--json").stdout)
     assert answer["ok"] is False
     assert answer["checks"][0]["name"] == "docker for rpi4"
 
 
-def test_an_engine_that_is_missing_is_infrastructure(edge):
-    result = edge("run", "rpi4", "--engine", "docker", "--", "true")
-    assert result.exit_code == 3
-    assert "no Docker daemon runs here" in result.stderr
-    assert "next:" in result.stderr
-
-
-def test_a_badly_written_variable_is_refused(edge):
-    result = edge("run", "rpi4", "--env", "NAME", "--", "true")
-    assert result.exit_code == 2
-    assert "--env 'NAME' has no '='" in result.stderr
+def test_doctor_answers_for_each_device(edge):
+    answer = json.loads(
+        edge("doctor", "--engine", "docker", "--device", "rpi4,rpi5", "--json").stdout
+    )
+    assert [check["name"] for check in answer["checks"]] == ["docker for rpi4", "docker for rpi5"]
 
 
 def test_an_empty_cache_lists_nothing_and_collects_nothing(edge):
     assert "the cache is empty" in edge("image", "ls").output
+    assert edge("image", "ls", "--json").output == "[]\n"
     assert edge("image", "gc").output == "0 removed\n"
     result = edge("image", "rm", "nothing")
     assert result.exit_code == 2
@@ -109,18 +352,13 @@ def test_images_are_listed_and_removed(edge, tmp_path):
     (folder / "lock.json").write_text(
         json.dumps({"arch": "arm64", "requirements": ["numpy<2"], "wheels": []})
     )
-    assert "numpy<2" in edge("image", "ls").output
+    listed = edge("image", "ls").output
+    assert "numpy<2" in listed
+    assert not any(line.endswith(" ") for line in listed.splitlines())
     [entry] = json.loads(edge("image", "ls", "--json").output)
     assert (entry["key"], entry["kind"], entry["arch"]) == ("abc", "layer", "arm64")
     assert edge("image", "rm", "abc").output == "removed abc\n"
     assert not folder.exists()
-
-
-def test_a_cache_that_is_a_file_is_explained(edge, tmp_path):
-    (tmp_path / "cache").write_text("")
-    result = edge("image", "ls")
-    assert result.exit_code == 3
-    assert "a file is in its way" in result.stderr
 
 
 def test_undoing_nothing_says_so(edge):
@@ -129,24 +367,46 @@ def test_undoing_nothing_says_so(edge):
     assert "nothing to undo" in result.output
 
 
-def test_profiles_of_ones_own_are_found_here_and_in_named_folders(edge, tmp_path):
-    profile = 'title = "Mine"\nextends = "rpi4"\n'
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/mine.toml").write_text(profile)
-    assert edge("devices", "mine").exit_code == 2
-    result = edge("--edge-profiles", str(tmp_path / "elsewhere"), "devices", "mine")
-    assert result.exit_code == 0, result.output
-    assert "Mine" in result.output
-    (tmp_path / "device_profiles").mkdir()
-    (tmp_path / "device_profiles/mine.toml").write_text(profile)
-    assert edge("devices", "mine").exit_code == 0
+@pytest.mark.parametrize("words", [("setup",), ("image", "build")], ids=" ".join)
+def test_parts_are_fetched_for_each_device(edge, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(
+        "edge_harness.system.setup.fetch",
+        lambda profiles, _say: asked.extend(profile.name for profile in profiles),
+    )
+    monkeypatch.setattr("edge_harness.system.setup.plan", lambda: ([], []))
+    assert edge(*words, "--device", "rpi5,rpi3b").exit_code == 0
+    assert asked == ["rpi5", "rpi3b"]
 
 
-def test_a_bug_of_ours_is_one_message_too(edge, monkeypatch):
-    monkeypatch.setattr("edge_harness.image.list_images", lambda: 1 // 0)
-    result = edge("image", "ls")
-    assert result.exit_code == 3
-    assert "a bug of ours: ZeroDivisionError" in result.stderr
-    assert "EDGE_HARNESS_DEBUG=1" in result.stderr
-    monkeypatch.setenv("EDGE_HARNESS_DEBUG", "1")
-    assert isinstance(edge("image", "ls").exception, ZeroDivisionError)
+# -- docs/cli.md -----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+
+def sections():
+    """``{command: its part of the page}``."""
+    parts = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    return {part.partition("\n")[0]: part for part in parts if part.partition("\n")[0] in COMMANDS}
+
+
+def test_the_page_has_every_command():
+    assert set(sections()) == set(COMMANDS)
+    assert set(re.findall(r"^\| \[`(\w+)`\]\(#\1\)", PAGE, re.MULTILINE)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_and_the_help_name_the_same_options(name):
+    of_command = {
+        option
+        for words, command in every_command()
+        if words[0] == name
+        for option in options_of(command)
+        if option.startswith("--")
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", sections()[name])) == of_command
+
+
+def test_the_page_explains_every_shared_option():
+    shared = PAGE.partition("## One spelling")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(--[a-z]+)", shared, re.MULTILINE)) == set(SHARED)

@@ -231,7 +231,6 @@ def test_given_inputs_go_by_the_models_names_where_the_file_has_them(tmp_path):
     [
         (["gone.tflite", "--device", "rpi4"], "there is no model file 'gone.tflite'"),
         ([str(MODELS / "digits_int8.tflite"), "--device", "rpi99"], "rpi99"),
-        ([str(MODELS / "digits_int8.tflite")], "Missing option '--device'"),
         (
             [str(MODELS / "digits_int8.tflite"), "--device", "rpi4", "--budget", "soon"],
             "'soon' is not a time",

@@ -2,88 +2,171 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.models.samples import DRAWN, SEED, arrange_samples, drawn, read_samples
+import click
+
+from edge_harness.commands import common
+from edge_harness.commands.status import of_verdict
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
     from edge_harness.fidelity import Report
+    from edge_harness.models.tensors import Array
     from edge_harness.profiles import Profile
 
 
+@click.command()
+@common.device_option()
+@common.engine_option()
+@common.samples_option()
+@click.option(
+    "--kind",
+    type=click.Choice(("port", "quantization", "student")),
+    help="What REFERENCE is to MODEL. Default: port for the same file, else quantization.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(("trusted", "native", "device")),
+    default="trusted",
+    show_default=True,
+    help="What executes the reference.",
+)
+@common.runtime_option()
+@common.threads_option()
+@click.option("--kernels", default="xnnpack", show_default=True, help="Of TFLite.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="As max_steps=2; may be repeated.",
+)
+@click.option("--layers", is_flag=True, help="Also walk through the layers, on the worst sample.")
+@click.option("--plot", metavar="FILE", help="Draw that walk: .svg, .png or .pdf.")
+@common.json_option()
+@click.argument("model")
+@click.argument("reference", required=False)
 def compare(
-    model: str,
-    reference: str | None,
-    *,
-    profile: Profile,
-    engine: str,
-    samples: str | None,
-    kind: str | None,
-    by: str,
-    runtime: str | None,
-    threads: int,
-    kernels: str,
-    tolerances: Sequence[str],
+    devices: tuple[str, ...],
+    engine: str | None,
+    samples: Path | None,
+    tolerances: tuple[str, ...],
     layers: bool,
     plot: str | None,
     as_json: bool,
-    say: Callable[[str], None],
-    show: Callable[[str], None],
-) -> bool:
-    """Compare, print, and say whether it passed.
+    **options: Any,
+) -> None:
+    """Compare MODEL on a device with REFERENCE.
 
-    Raises:
-        EdgeError: something is wrong with the request, the device or the machinery.
+    Without REFERENCE with a trusted execution of MODEL itself. Ends with status 0 if it passed, 1
+    if it did not, and 4 if it proved nothing.
     """
     from edge_harness import fidelity
     from edge_harness.device.device import sweep
     from edge_harness.fidelity.tolerances import parse_tolerances
-    from edge_harness.opening import open_device
+    from edge_harness.models.samples import read_samples
 
+    boards = common.selected(devices)
     limits = parse_tolerances(tolerances)
     fidelity.DEFAULTS.but(limits)
-    given = None if samples is None else read_samples(samples)
+    question = _Question(
+        engine=common.engine_for(engine),
+        samples=samples,
+        given=None if samples is None else read_samples(samples),
+        limits=limits,
+        layers=layers or plot is not None,
+        plot=plot,
+        **options,
+    )
     # What is wrong with the request was said before anything is started.
     sweep()
-    with (
-        open_device(profile, engine=engine, progress=say) as device,
-        device.load(model, runtime=runtime, threads=threads, kernels=kernels) as session,
-    ):
-        if samples is None or given is None:
-            arrays, labels = drawn(session.inputs), None
-        else:
-            arrays, labels = arrange_samples(given, session.inputs, samples)
-        options: dict[str, Any] = {"by": by, "tolerances": limits}
-        report = fidelity.compare(session, reference, arrays, kind=kind, labels=labels, **options)
-        walk = _walk(session, reference, report, options) if layers or plot else None
-    if walk is not None and plot:
-        walk.plot(plot)
-    if as_json:
-        content = report.as_dict()
-        content["samples_from"] = samples or f"{DRAWN} drawn at random, seed {SEED}"
-        if walk is not None:
-            content["layers"] = walk.as_dict()
-        show(json.dumps(content, indent=1))
-    else:
-        show(str(report))
-        if samples is None:
-            show(
-                f"  {DRAWN} samples were drawn at random (seed {SEED}): of quantization they say "
-                "little; give real ones with --samples"
+    sys.exit(common.answer_for_each(boards, question.ask, as_json=as_json))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """What is asked about each board."""
+
+    model: str
+    reference: str | None
+    engine: str
+    samples: Path | None
+    given: Mapping[str, Array] | None
+    kind: str | None
+    by: str
+    runtime: str | None
+    threads: int
+    kernels: str
+    limits: Mapping[str, float]
+    layers: bool
+    plot: str | None
+
+    def ask(self, profile: Profile) -> common.Answer:
+        """Compare on ``profile``.
+
+        Raises:
+            EdgeError: something is wrong with the request, the device or the machinery.
+        """
+        from edge_harness import fidelity
+        from edge_harness.opening import open_device
+
+        judging: dict[str, Any] = {"by": self.by, "tolerances": self.limits}
+        walk = None
+        with (
+            common.progress() as say,
+            open_device(profile, engine=self.engine, progress=say) as device,
+            device.load(
+                self.model, runtime=self.runtime, threads=self.threads, kernels=self.kernels
+            ) as session,
+        ):
+            arrays, labels = self._samples(session)
+            report = fidelity.compare(
+                session, self.reference, arrays, kind=self.kind, labels=labels, **judging
+            )
+            if self.layers:
+                assert report.worst is not None
+                worst = list(report.worst.inputs)
+                walk = fidelity.layers(session, self.reference, worst, **judging)
+        if walk is not None and self.plot:
+            walk.plot(self.plot)
+        return common.Answer(
+            status=of_verdict(report.verdict.word),
+            show=lambda: click.echo(self._text(report, walk)),
+            document=self._document(report, walk),
+        )
+
+    def _samples(self, session: Session) -> tuple[list[list[Array]], list[int] | None]:
+        from edge_harness.models.samples import arrange_samples, drawn
+
+        if self.samples is None or self.given is None:
+            return drawn(session.inputs), None
+        return arrange_samples(self.given, session.inputs, self.samples)
+
+    def _text(self, report: Report, walk: Any) -> str:
+        lines = [str(report)]
+        if self.samples is None:
+            lines.append(
+                f"  {_drawn()}: of quantization such samples say little;\n  give real ones with "
+                "--samples"
             )
         if walk is not None:
-            show(f"\n{walk}")
-    return report.passed
+            lines.append(f"\n{walk}")
+        return "\n".join(lines)
+
+    def _document(self, report: Report, walk: Any) -> dict[str, Any]:
+        content = report.as_dict()
+        content["samples_from"] = _drawn() if self.samples is None else str(self.samples)
+        if walk is not None:
+            content["layers"] = walk.as_dict()
+        return content
 
 
-def _walk(
-    session: Session, reference: str | None, report: Report, options: Mapping[str, Any]
-) -> Any:
-    """Through the layers, on the sample that was worst."""
-    from edge_harness import fidelity
+def _drawn() -> str:
+    from edge_harness.models.samples import DRAWN, SEED
 
-    assert report.worst is not None
-    return fidelity.layers(session, reference, list(report.worst.inputs), **options)
+    return f"{DRAWN} drawn at random, seed {SEED}"

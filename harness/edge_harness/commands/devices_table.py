@@ -80,7 +80,7 @@ def print_table(registry: ProfileRegistry, console: Console) -> None:
             f"[red]not usable:[/red] {escape(error.message)}", soft_wrap=True, highlight=False
         )
         console.print(f"  next: {escape(error.next_step)}", soft_wrap=True, highlight=False)
-    console.print("one in full: edge-harness devices NAME", style="dim")
+    console.print("one in full: edge-harness devices --device NAME", style="dim")
 
 
 def print_one(profile: Profile, console: Console) -> None:

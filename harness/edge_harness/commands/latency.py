@@ -1,13 +1,18 @@
-"""``edge-harness latency`` and ``edge-harness calibrate``."""
+"""``edge-harness latency``."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edge_harness.commands import common
+from edge_harness.commands.status import Status, of_verdict
 
 if TYPE_CHECKING:
     from edge_harness.clock.counting.count import Subject
@@ -25,15 +30,11 @@ def _milliseconds(_context: click.Context, _option: click.Parameter, text: str |
     return float(found[1]) * {"s": 1e3, "us": 1e-3, "µs": 1e-3}.get(found[2] or "ms", 1.0)
 
 
-#: What a budget's verdict ends the command with.
-_STATUS = {"passed": 0, "failed": 1, "inconclusive": 4}
-
-
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--device", required=True, help="The board.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--runtime", help="tflite, litert, onnx, or pinned as onnxruntime==1.20.1.")
+@common.device_option()
+@common.samples_option()
+@common.runtime_option()
+@common.threads_option()
 @click.option(
     "--kernels",
     type=click.Choice(["xnnpack", "builtin", "reference"]),
@@ -41,62 +42,97 @@ _STATUS = {"passed": 0, "failed": 1, "inconclusive": 4}
     show_default=True,
     help="Of TFLite: with its default delegate, or without.",
 )
-@click.option("--input", "input_file", type=click.Path(path_type=Path), help="Inputs, as .npz.")
-@click.option("--budget", callback=_milliseconds, help="As '40 ms': status 1 if missed, 4 if open.")
-@click.option("--against", type=click.Path(path_type=Path), help="A second model, to compare.")
+@click.option(
+    "--budget",
+    callback=_milliseconds,
+    metavar="TIME",
+    help="As '40 ms': status 1 where it is missed, 4 where the bounds leave it open.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="A second model, to compare.",
+)
 @click.option("--refresh", is_flag=True, help="Count again although nothing has changed.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def latency(
-    model: Path,
-    device: str,
-    threads: int,
-    runtime: str | None,
-    kernels: str,
-    input_file: Path | None,
-    budget: float | None,
-    against: Path | None,
-    refresh: bool,
-    as_json: bool,
-) -> None:
+@common.json_option()
+@click.argument("model", type=click.Path(path_type=Path))
+def latency(devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Predict how long one inference of MODEL takes on a board.
 
     From the instructions that its kernels execute on the emulated core, with bounds.
     """
-    from edge_harness.cli import _registry, progress
-    from edge_harness.clock.counting.predict import predict
     from edge_harness.device.device import sweep
+    from edge_harness.models.file import read_model
 
-    profile = _registry().get(device)
-    options = {"runtime": runtime, "kernels": kernels, "input_file": input_file}
-    subjects = [_subject(path, profile, **options) for path in (model, against) if path]
+    boards = common.selected(devices)
+    question = _Question(**options)
+    for path in question.models:
+        read_model(path)  # what is wrong with it concerns all boards, and is said once
     sweep()
-    with progress() as say:
-        found = [
-            predict(profile, subject, threads=threads, refresh=refresh, progress=say)
-            for subject in subjects
-        ]
-    _show(found, budget, as_json=as_json)
+    sys.exit(common.answer_for_each(boards, question.ask, as_json=as_json))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """What is asked about each board."""
+
+    model: Path
+    against: Path | None
+    samples: Path | None
+    runtime: str | None
+    threads: int
+    kernels: str
+    budget: float | None
+    refresh: bool
+
+    @property
+    def models(self) -> list[Path]:
+        return [path for path in (self.model, self.against) if path is not None]
+
+    def ask(self, profile: Profile) -> common.Answer:
+        """Predict for ``profile``.
+
+        Raises:
+            EdgeError: something is wrong with the request, the device or the machinery.
+        """
+        from edge_harness.clock.counting.predict import predict
+
+        options = {"runtime": self.runtime, "kernels": self.kernels, "input_file": self.samples}
+        subjects = [_subject(path, profile, **options) for path in self.models]
+        with common.progress() as say:
+            first, *others = (
+                predict(profile, subject, threads=self.threads, refresh=self.refresh, progress=say)
+                for subject in subjects
+            )
+        status = Status.HELD
+        if self.budget is not None:
+            status = of_verdict(first.verdict(self.budget).word)
+        return common.Answer(
+            status=status,
+            show=lambda: click.echo(_text(first, others, self.budget)),
+            document=_document(first, others, self.budget),
+        )
+
+
+def _text(first: LatencyEstimate, others: Sequence[LatencyEstimate], budget: float | None) -> str:
+    lines = [first.explain(budget)]
+    for other in others:
+        lines.append(f"against:\n{other.explain()}\n{first.compare(other)} of its latency")
+    return "\n".join(lines)
+
+
+def _document(
+    first: LatencyEstimate, others: Sequence[LatencyEstimate], budget: float | None
+) -> dict[str, Any]:
+    content = first.as_dict()
     if budget is not None:
-        sys.exit(_STATUS[found[0].verdict(budget).word])
-
-
-def _show(found: list[LatencyEstimate], budget: float | None, *, as_json: bool) -> None:
-    first = found[0]
-    if as_json:
-        import json
-
-        answer = first.as_dict()
-        if budget is not None:
-            answer |= {"budget_ms": budget, "verdict": first.verdict(budget).as_json()}
-        if len(found) > 1:
-            ratio = first.compare(found[1])
-            answer["against"] = found[1].as_dict()
-            answer["ratio"] = {"ratio": ratio.ratio, "low": ratio.low, "high": ratio.high}
-        click.echo(json.dumps(answer, indent=1))
-        return
-    click.echo(first.explain(budget))
-    if len(found) > 1:
-        click.echo(f"against:\n{found[1].explain()}\n{first.compare(found[1])} of its latency")
+        content |= {"budget_ms": budget, "verdict": first.verdict(budget).as_json()}
+    for other in others:
+        ratio = first.compare(other)
+        content["against"] = other.as_dict()
+        content["ratio"] = {"ratio": ratio.ratio, "low": ratio.low, "high": ratio.high}
+    return content
 
 
 def _subject(
@@ -134,54 +170,3 @@ def _inputs(file: ModelFile, input_file: Path | None) -> Any:
     from edge_harness.clock.counting.inputs import default_inputs, given_inputs
 
     return default_inputs(file) if input_file is None else given_inputs(file, input_file)
-
-
-@click.command()
-@click.argument("measurements", required=False, type=click.Path(path_type=Path))
-@click.option("--device", help="Fit this board alone (default: report on all in the file).")
-@click.option(
-    "--write",
-    "write_to",
-    type=click.Path(path_type=Path),
-    help="Profile file to put the fit into, as [clock].",
-)
-@click.option(
-    "--write-all",
-    "write_all",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of profiles to put the fits of all boards into, each as [clock].",
-)
-@click.option("--general", is_flag=True, help="Also refit what holds for boards in general.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def calibrate(
-    measurements: Path | None,
-    device: str | None,
-    write_to: Path | None,
-    write_all: Path | None,
-    general: bool,
-    as_json: bool,
-) -> None:
-    """Fit the device clock to measured latencies, and report its errors.
-
-    MEASUREMENTS is a CSV with the columns model (a file, or the name of a published network such
-    as mobilenet_v1_1.0_224), precision, device, runtime, threads and latency_ms; without it the
-    published table that the package carries is taken. Needs the extra "calibrate".
-    """
-    from edge_harness.cli import _registry, progress
-    from edge_harness.clock.calibrate import run as calibration
-
-    with progress() as say:
-        report, left = calibration.run_calibration(
-            _registry(),
-            measurements,
-            device=device,
-            write_to=write_to,
-            write_all=write_all,
-            general=general,
-            progress=say,
-        )
-    # Not before the moving line is gone: a terminal would show both in one place.
-    if as_json:
-        click.echo(calibration.as_json(report))
-    else:
-        calibration.print_report(report, left, write_to)

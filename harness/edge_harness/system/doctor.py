@@ -42,7 +42,12 @@ class Check:
 
 
 def examine(profile: Profile) -> list[Check]:
-    """All checks; about a second, most of it the mirror. Starts no device, fetches nothing."""
+    """All checks. Starts no device, fetches nothing."""
+    return host() + engines(profile)
+
+
+def host() -> list[Check]:
+    """Checks of this machine; about a second, most of it the mirror."""
     checks: list[Check] = []
     for look in (_emulator, _namespaces, _parts, _cache, _memory, _docker, _binfmt):
         try:
@@ -54,7 +59,7 @@ def examine(profile: Profile) -> list[Check]:
                     group="other", name=name, status="missing", found=f"the check failed: {error}"
                 )
             )
-    return checks + engines(profile)
+    return checks
 
 
 def engines(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -289,9 +288,9 @@ def write_profile(path: Path, clock: Clock, base: str = "") -> None:
         ) from None
 
 
-def as_json(report: dict[str, Any]) -> str:
-    """The report for programs."""
-    return json.dumps(_plain(report), indent=1)
+def as_json(report: dict[str, Any]) -> Any:
+    """The report as plain JSON values."""
+    return _plain(report)
 
 
 def _plain(value: Any) -> Any:

@@ -63,7 +63,7 @@ def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
             if tensor.Type() not in _TYPES:
                 raise InputError(
                     f"{str(model.path)!r} has an input of a type that cannot be made up",
-                    next_step="give inputs: session.latency(inputs), or --input FILE.npz",
+                    next_step="give inputs: session.latency(inputs), or --samples FILE.npz",
                 )
             shape = tuple(max(1, tensor.Shape(i)) for i in range(tensor.ShapeLength()))
             found.append((_TYPES[tensor.Type()], shape))
