@@ -7,18 +7,20 @@ nothing: whatever needs a device is imported and registered only once one is sel
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edge_harness.pytest_support import RUNNING as _RUNNING
+from edge_harness.golden.running_test import RUNNING as _RUNNING
 from edge_harness.pytest_support import options as _options
 from edge_harness.pytest_support import short_names as _short_names
 
 if TYPE_CHECKING:
     from edge_harness.device.device import Device
+    from edge_harness.golden.running_test import RunningTest
     from edge_harness.profiles import Profile
-    from edge_harness.pytest_support.matrix import Wanted
+    from edge_harness.pytest_support.marks import Wanted
     from edge_harness.pytest_support.pool import Pool
 
 _POOL: pytest.StashKey[Pool] = pytest.StashKey()
@@ -105,9 +107,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    token = _RUNNING.set(item)
+    token = _RUNNING.set(partial(_running_test, item))
     yield
     _RUNNING.reset(token)
+
+
+def _running_test(item: pytest.Item) -> RunningTest:
+    from edge_harness.pytest_support.running_test import of_item
+
+    return of_item(item)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -165,7 +173,7 @@ def _edge_wanted(request: pytest.FixtureRequest) -> Wanted:
     if wanted is not None:
         return wanted
     from edge_harness.errors import OptionError
-    from edge_harness.pytest_support.matrix import Wanted
+    from edge_harness.pytest_support.marks import Wanted
 
     pool = request.config.stash.get(_POOL, None)
     if pool is None:

@@ -24,6 +24,8 @@ def test_a_run_without_devices_imports_and_prints_nothing(pytester, edge):
             ours = {{m for m in sys.modules if m.startswith("edge_harness.")}}
             print("loaded", sorted(ours))
             assert ours == {{
+                "edge_harness.golden",
+                "edge_harness.golden.running_test",
                 "edge_harness.plugin",
                 "edge_harness.pytest_support",
                 "edge_harness.pytest_support.options",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_harness.pytest_support.running_test import current
+from edge_harness.pytest_support.running_test import of_item
 
 WRITTEN = "edge_golden_written"
 _SHOWN = 20
@@ -22,8 +22,7 @@ class Written:
     @pytest.hookimpl(hookwrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         yield
-        running = current()
-        for file in running.written if running is not None else ():
+        for file in of_item(item).written:
             item.user_properties.append((WRITTEN, file))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from edge_harness.errors import OptionError, did_you_mean
 from edge_harness.pytest_support.options import ENGINES
 
@@ -22,6 +24,23 @@ class Marks:
     needs: frozenset[str]
     engine: str
     """Empty where the test is for any engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The device a test wants; the value of its parameter. Different needs may lead to different
+    engines, and so to different running devices, for one profile."""
+
+    name: str
+    needs: frozenset[str] = frozenset()
+    engine: str = ""
+    """Empty where the test is for any engine."""
+
+
+def wanted_by(item: pytest.Item) -> Wanted | None:
+    """The parameter of ``item``."""
+    wanted = getattr(getattr(item, "callspec", None), "params", {}).get("_edge_wanted")
+    return wanted if isinstance(wanted, Wanted) else None
 
 
 def marks_of(node: Any) -> Marks:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_harness.pytest_support.marks import marks_of
+from edge_harness.pytest_support.marks import Wanted, marks_of
 
 if TYPE_CHECKING:
     from edge_harness.pytest_support.pool import Pool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """The device a test wants; the value of its parameter. Different needs may lead to different
-    engines, and so to different running devices, for one profile."""
-
-    name: str
-    needs: frozenset[str] = frozenset()
-    engine: str = ""
-    """Empty where the test is for any engine."""
 
 
 def parametrize(metafunc: pytest.Metafunc, pool: Pool | None) -> None:

@@ -14,7 +14,7 @@ import pytest
 from edge_harness.engines import Limits
 from edge_harness.engines.choose import choose_engine
 from edge_harness.errors import EdgeError, MissingCapability
-from edge_harness.pytest_support.matrix import Wanted
+from edge_harness.pytest_support.marks import Wanted, wanted_by
 from edge_harness.pytest_support.options import Settings, spelled
 
 if TYPE_CHECKING:
@@ -241,9 +241,3 @@ class Pool:
         with capture.global_and_fixture_disabled():
             terminal.ensure_newline()
             terminal.write_line(f"edge-harness: {text}", flush=True)
-
-
-def wanted_by(item: pytest.Item) -> Wanted | None:
-    """The parameter of ``item``."""
-    wanted = getattr(getattr(item, "callspec", None), "params", {}).get("_edge_wanted")
-    return wanted if isinstance(wanted, Wanted) else None
