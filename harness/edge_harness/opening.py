@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_harness.clock.counting.source import DeviceClock
 from edge_harness.device.device import Device, Progress, start_device
+from edge_harness.profiles import default_registry
 
 if TYPE_CHECKING:
     from edge_harness.engines import Limits
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def open_device(
-    profile: Profile,
+    profile: Profile | str,
     *,
+    profile_dirs: Sequence[str | Path] = (),
     engine: str = "auto",
     needs: Iterable[str] = (),
     share: str | None = None,
@@ -26,7 +29,9 @@ def open_device(
     """Bring ``profile`` up; its sessions' latencies are predicted by the device clock.
 
     Args:
-        profile: what the board is.
+        profile: what the board is, or its name or alias: of a built-in profile, or of one in
+            ``device_profiles/`` of the current folder.
+        profile_dirs: more folders with profiles, in which the name is looked up first.
         engine: the name of an engine, or ``auto`` for the first that proves ``needs``.
         needs: capabilities the device must have; see :data:`edge_harness.engines.CAPABILITIES`.
         share: processes that give the same string share one running device.
@@ -36,10 +41,13 @@ def open_device(
             distributions such as ``onnxruntime==1.21.0``.
 
     Raises:
+        UnknownDevice, ProfileError: no profile has that name, or it is not valid.
         MissingCapability: the engine cannot prove what ``needs`` asks for.
         MissingTool: no engine can run here; the message has the fix.
         ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.
     """
+    if isinstance(profile, str):
+        profile = default_registry(profile_dirs, Path.cwd()).get(profile)
     return start_device(
         profile,
         engine=engine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,10 @@ def tensor_from(index: int, fields: Mapping[str, Any]) -> Tensor:
 
 class Outputs(dict[str, Array]):
     """Output arrays by name; an integer index takes them by position."""
+
+    if TYPE_CHECKING:  # at run time dict's own, which asks __missing__ only for what it lacks
+
+        def __getitem__(self, key: str | int, /) -> Array: ...
 
     def __missing__(self, key: object) -> Array:
         if isinstance(key, int) and -len(self) <= key < len(self):
