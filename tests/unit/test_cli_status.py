@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -296,3 +297,171 @@ def test_an_error_about_the_only_device_is_the_whole_answer(edge, predicted, mod
     result = edge("latency", model, "--json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith("edge-harness: it is too large\n  next: make it smaller\n")
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The verdict of every comparison is what a test puts here."""
+    from contextlib import nullcontext
+
+    from edge_harness.evidence import Verdict
+
+    words = {"word": "passed"}
+
+    class Report:
+        @property
+        def verdict(self):
+            return Verdict(**words)
+
+        def as_dict(self):
+            return {"verdict": self.verdict.as_json()}
+
+    session = SimpleNamespace(inputs=[])
+    device = SimpleNamespace(load=lambda *_, **__: nullcontext(session))
+    monkeypatch.setattr("edge_harness.opening.open_device", lambda *_, **__: nullcontext(device))
+    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.fidelity.compare", lambda *_, **__: Report())
+    return words
+
+
+@pytest.mark.parametrize(
+    ("word", "status"), [("passed", 0), ("failed", 1), ("inconclusive", 4), ("vacuous", 4)]
+)
+def test_a_comparison_ends_by_its_verdict(edge, compared, model, word, status):
+    compared.update(word=word, reason="" if word == "passed" else "because")
+    result = edge("compare", model, "--json")
+    assert result.exit_code == status, result.output
+    answer = json.loads(result.stdout)
+    assert answer["verdict"]["word"] == word
+    assert answer["samples_from"] == "16 drawn at random, seed 0"
+
+
+# -- run and shell ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """Programs end at once, on each board as a test says: with a status, a signal or an error."""
+    ends = {}
+    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
+
+    class Device:
+        def __init__(self, profile):
+            self.name = profile.name
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def run(self, argv, *, input, **_):
+            end = ends.get(self.name, 0)
+            if isinstance(end, BaseException):
+                raise end
+            return SimpleNamespace(
+                stdout=f"{' '.join(argv)} on {self.name}\n",
+                stderr=input.decode(),
+                returncode=end,
+                signal=max(0, -end),
+                error=errors.Segfault("it died", next_step="look") if end < 0 else None,
+            )
+
+    monkeypatch.setattr("edge_harness.opening.open_device", lambda profile, **_: Device(profile))
+    return ends
+
+
+RUN = ("run", "--", "echo", "-n", "x")
+
+
+def test_run_ends_with_the_programs_own_status(edge, programs):
+    programs["rpi4"] = 7
+    result = edge(*RUN, input="given")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        7,
+        "echo -n x on rpi4\n",
+        "given",
+    )
+
+
+def test_run_ends_with_128_and_the_signal_and_says_why(edge, programs):
+    programs["rpi4"] = -signal.SIGSEGV
+    result = edge(*RUN)
+    assert result.exit_code == 139
+    assert result.stderr.endswith("edge-harness: it died\n  next: look\n")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        errors.DeviceTimeout("it takes too long"),
+        errors.MissingTool("there is no QEMU"),
+        errors.OptionError("that cannot be right"),
+        errors.InternalError("nobody should see this"),
+        ZeroDivisionError("division by zero"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_125_is_any_trouble_of_ours_under_run(edge, programs, trouble):
+    programs["rpi4"] = trouble
+    result = edge(*RUN)
+    assert result.exit_code == 125
+    assert str(trouble) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "--no-such-option", "--", "true"],
+        ["run", "--memory-mib", "0", "--", "true"],
+        ["run", "--engine", "no-such-engine", "--", "true"],
+        ["run", "--device", "rpi44", "--", "true"],
+        ["run", "--env", "NAME", "--", "true"],
+        ["shell", "--no-such-option"],
+        ["shell", "--device", "rpi44"],
+        ["shell", "--engine", "docker"],
+    ],
+    ids=" ".join,
+)
+def test_125_is_misuse_of_run_and_shell_too(edge, arguments):
+    result = edge(*arguments)
+    assert result.exit_code == 125
+    assert result.stdout == ""
+    assert result.stderr
+
+
+def test_130_is_ctrl_c_under_run_too(edge, programs):
+    programs["rpi4"] = KeyboardInterrupt()
+    assert edge(*RUN).exit_code == 130
+
+
+def test_run_goes_on_to_the_next_device_and_ends_with_the_worst(edge, programs):
+    programs.update(rpi4=3, rpi5=-signal.SIGILL)
+    result = edge("run", "--device", "rpi4,rpi5,rpi3b", "--", "true")
+    assert result.exit_code == 132
+    assert result.stdout == (
+        "== rpi4 ==\ntrue on rpi4\n== rpi5 ==\ntrue on rpi5\n== rpi3b ==\ntrue on rpi3b\n"
+    )
+    programs["rpi4"] = errors.BootFailed("it does not boot")
+    result = edge("run", "--device", "rpi4,rpi5", "--", "true")
+    assert result.exit_code == 125
+    assert "edge-harness: rpi4: it does not boot" in result.stderr
+    assert "== rpi5 ==" in result.stdout
+
+
+def test_the_program_may_have_options_without_two_dashes_before_it(edge, programs):
+    assert edge("run", "--device", "rpi4", "uname", "-a").stdout == "uname -a on rpi4\n"
+
+
+@pytest.mark.parametrize(("code", "status"), [("exit 7", 7), ("kill -9 $$", 137)])
+def test_shell_ends_with_the_shells_own_status(edge, monkeypatch, code, status):
+    closed = []
+    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
+    monkeypatch.setattr(
+        "edge_harness.system.shell.open_shell",
+        lambda *_: (["sh", "-c", code], os.environ, lambda: closed.append(True)),
+    )
+    assert edge("shell", "--device", "rpi4,rpi5").exit_code == status
+    assert closed == [True, True]
