@@ -22,7 +22,7 @@ SOURCE = Path("harness/edge_harness/clock/plugin/edge_clock.c")
 INTERFACES = (3, 7)
 
 
-class PrebuiltPlugin(BuildHookInterface):  # type: ignore[type-arg]
+class PrebuiltPlugin(BuildHookInterface):
     """Compiles the plugin with ``$CC`` (default ``cc``) for the machine that builds the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -189,7 +189,7 @@ def in_numpy(value: Any) -> Any:
 
 def arrays_of(folder: Path, what: str) -> list[Any]:
     """The tensors ``input_0.pb``, ``input_1.pb`` … of a data set."""
-    found = []
+    found: list[Any] = []
     while (path := folder / f"{what}_{len(found)}.pb").exists():
         found.append(numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())))
     return found

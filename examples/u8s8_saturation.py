@@ -55,7 +55,7 @@ def write_model(path: Path) -> npt.NDArray[np.int8]:
         [helper.make_tensor_value_info("y", TensorProto.INT32, [ROWS, COLUMNS])],
         [
             numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.uint8(128), "zero"),
+            numpy_helper.from_array(np.asarray(128, np.uint8), "zero"),
         ],
     )
     # Opset 10 brought MatMulInteger.
@@ -80,7 +80,9 @@ def saturating(x: npt.NDArray[np.uint8], weights: npt.NDArray[np.int8]) -> Integ
     activations' zero point is taken off afterwards."""
     products = x.astype(np.int64)[:, :, None] * weights.astype(np.int64)
     pairs = products[:, 0::2] + products[:, 1::2]
-    return np.clip(pairs, -32768, 32767).sum(axis=1) - 128 * weights.astype(np.int64).sum(axis=0)
+    sums: Integers = np.clip(pairs, -32768, 32767).sum(axis=1)
+    surplus: Integers = 128 * weights.astype(np.int64).sum(axis=0)
+    return sums - surplus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,8 @@ def changed_in_place(tree):
             if isinstance(target, ast.Subscript):
                 target = target.value
             if (
-                isinstance(target, ast.Attribute)
+                isinstance(node, ast.stmt | ast.expr)
+                and isinstance(target, ast.Attribute)
                 and target.attr in FIELDS
                 and not (isinstance(target.value, ast.Name) and target.value.id == "self")
             ):
