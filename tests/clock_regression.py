@@ -1,0 +1,121 @@
+"""What the device clock's arithmetic makes of recorded counts; ``tests/unit/data/clock`` has both.
+
+The files hold what was counted on emulated boards beside what the clock makes of it, so that a
+changed formula, table or core file shows without an emulator, as llvm-mca's regression files do for
+a scheduling model. After a change that is meant, look at what it does and write it down with
+
+    python -m tests.clock_regression
+
+from the top of the repository.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_harness.clock.instructions import decode
+from edge_harness.clock.milliseconds import estimate_from
+from edge_harness.clock.operators import Operator
+from edge_harness.clock.pipeline import block_cycles, core_named
+from edge_harness.clock.trace import Counted, read_trace
+from edge_harness.profiles import default_registry
+
+DATA = Path(__file__).parent / "unit" / "data" / "clock"
+BOARDS = default_registry()
+
+
+# -- instructions ----------------------------------------------------------------------------------
+
+
+def words(bits: int) -> list[tuple[str, str, str]]:
+    """``(code in hexadecimal, assembly, what it was decoded to)``."""
+    lines = (DATA / f"a{bits}_words.txt").read_text().splitlines()
+    return [(code, text, seen) for code, text, seen in (line.split("\t") for line in lines)]
+
+
+def decoded(code: str, bits: int) -> str:
+    """Class, width, units of work, registers read > registers written."""
+    (insn,) = decode(bytes.fromhex(code), 1, bits=bits)
+    width = "q" if insn.quad else "d"
+    registers = f"{' '.join(sorted(insn.reads))} > {' '.join(sorted(insn.writes))}".strip()
+    return f"{insn.kind} {width} {insn.units}  {registers}"
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+def blocks() -> list[dict[str, Any]]:
+    """Blocks of instructions with their cycles by core."""
+    with (DATA / "blocks.jsonl").open() as file:
+        return [json.loads(line) for line in file]
+
+
+def cycles(block: dict[str, Any], core: str) -> float:
+    code = bytes.fromhex(block["code"])
+    return block_cycles(core_named(core), code, block["insns"], bits=block["bits"])
+
+
+# -- whole inferences ------------------------------------------------------------------------------
+
+
+def traces() -> list[dict[str, Any]]:
+    """Counted inferences: board, model's operators, traces, and the estimates made of them."""
+    with (DATA / "inferences.jsonl").open() as file:
+        return [json.loads(line) for line in file]
+
+
+def estimates(inference: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The estimate for each number of threads, as plain values."""
+    counted = Counted(
+        runtime=inference["runtime"],
+        kernels=inference["kernels"],
+        delegates=tuple(inference["delegates"]),
+        **{
+            name: read_trace(
+                gzip.decompress((DATA / f"{inference['name']}.{name}.gz").read_bytes()).decode(),
+                inference["maps"],
+            )
+            for name in ("steady", "cold")
+        },
+    )
+    for threads in inference["threads"]:
+        estimate = estimate_from(
+            BOARDS.get(inference["board"]),
+            counted,
+            [Operator(**fields) for fields in inference["operators"]],
+            float_inputs=inference["float_inputs"],
+            threads=threads,
+            dot_product=inference["dot_product"],
+        )
+        plain: dict[str, Any] = json.loads(json.dumps(estimate.as_dict()))
+        yield plain
+
+
+# -- written down anew -----------------------------------------------------------------------------
+
+
+def _write_lines(name: str, content: list[dict[str, Any]]) -> None:
+    (DATA / name).write_text("".join(json.dumps(each) + "\n" for each in content))
+
+
+def main() -> None:
+    for bits in (64, 32):
+        lines = (DATA / f"a{bits}_words.txt").read_text().splitlines()
+        kept = [line.split("\t")[:2] for line in lines]
+        (DATA / f"a{bits}_words.txt").write_text(
+            "".join(f"{code}\t{text}\t{decoded(code, bits)}\n" for code, text in kept)
+        )
+    for block in (known := blocks()):
+        block["cycles"] = {core: cycles(block, core) for core in block["cycles"]}
+    _write_lines("blocks.jsonl", known)
+    for inference in (inferences := traces()):
+        inference["estimates"] = list(estimates(inference))
+    _write_lines("inferences.jsonl", inferences)
+
+
+if __name__ == "__main__":
+    main()
