@@ -66,7 +66,7 @@ def test_what_cannot_be_checked_is_listed_as_skipped(board, models):
         results = properties.check_all(
             session, max_examples=20, memory_calls=40, skip={"independent"}
         )
-    skipped = {outcome.name: outcome.detail for outcome in results.of("skipped")}
+    skipped = {outcome.name: outcome.verdict.reason for outcome in results.of("skipped")}
     assert skipped["independent"] == "left out by skip="
     assert skipped["equal_to"] == "no reference was given"
     assert "batch size of multi_io.tflite is fixed" in skipped["batch_invariant"]

@@ -1,14 +1,22 @@
 """The hunt itself, on functions in place of models; real models are in tests/device."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from edge_harness import properties
 from edge_harness.errors import BootFailed, MissingCapability, OptionError, Segfault
+from edge_harness.evidence import Verdict
+from edge_harness.models.file import read_model
 from edge_harness.models.tensors import Outputs, Tensor
 from hypothesis import settings
 from hypothesis.database import InMemoryExampleDatabase
+
+#: A file to name; what is run is a Python function.
+FILE = read_model(Path(__file__).parents[2] / "fixtures/models/digits_float.tflite")
 
 
 def tensor(dtype, signature, name, **quantization):
@@ -29,8 +37,8 @@ class Function:
         self.function = function
         self.inputs = (tensor(dtype, shape, "x"),)
         self.outputs = (tensor(out, out_shape, "y"),)
-        self.device = SimpleNamespace(name="rpi4", engine="user")
-        self.model = SimpleNamespace(path=SimpleNamespace(name="f.tflite"))
+        self.device = SimpleNamespace(name="rpi4", engine="user", figure_kind="emulated")
+        self.model = replace(FILE, path=Path("f.tflite"))
         self.runtime, self.kernels = "numpy", "python"
         self.ran = []
 
@@ -178,7 +186,7 @@ def test_what_failed_in_one_model_is_not_tried_in_another(database):
     with pytest.raises(properties.PropertyFailed):
         properties.check(session, lambda i, o: "bad" if i["x"][0, 40] >= 100 else None)
     other = Function(first_four)
-    other.model = SimpleNamespace(path=SimpleNamespace(name="g.tflite"))
+    other.model = replace(FILE, path=Path("g.tflite"))
     properties.check(other, lambda i, o: None)
     assert np.count_nonzero(other.ran[0]) == 0
 
@@ -284,9 +292,44 @@ def test_a_rare_wrong_region_is_found_by_the_targeted_search_only():
 
 def test_a_model_that_always_gives_the_same_proves_nothing():
     constant = Function(lambda x: np.zeros((1, 4), np.int8))
-    assert properties.survives(constant).varied is False
-    assert properties.equal_to(constant, constant).varied is False
-    assert properties.survives(Function(first_four)).varied is True
+    same = [
+        properties.equal_to(constant, constant),
+        properties.finite(constant),
+        properties.deterministic(constant),
+        properties.invariant(constant, lambda x: x),
+    ]
+    assert {done.varied for done in same} == {False}
+    assert {str(done.verdict) for done in same} == {"vacuous: every input gave the same outputs"}
+    varying = properties.finite(Function(first_four))
+    assert (varying.varied, varying.verdict.word) == (True, "passed")
+
+
+def test_surviving_needs_no_outputs_that_vary():
+    done = properties.survives(Function(lambda x: np.zeros((1, 4), np.int8)))
+    assert (done.varied, done.verdict.word) == (False, "passed")
+
+
+def test_a_single_input_cannot_vary():
+    done = properties.finite(Function(first_four, shape=(1, 0)), max_examples=4)
+    assert (done.varied, done.verdict.word) == (None, "passed")
+
+
+def test_the_verdict_of_a_comparison_rests_on_the_greatest_distance():
+    close = Function(lambda x: first_four(x) // np.int8(2) * np.int8(2))
+    done = properties.equal_to(Function(first_four), close)
+    assert done.verdict.word == "passed"
+    (figure,) = done.verdict.figures
+    assert (figure.value, figure.unit, figure.kind) == (1, "steps", "emulated")
+    assert f"over {done.examples} inputs: f.tflite on rpi4 (user), numpy" in figure.source
+
+
+def test_floats_are_told_as_multiples_of_the_tolerance():
+    def half(x):
+        return np.float32(first_four(x)) / 2
+
+    session = Function(half, out="float32")
+    done = properties.equal_to(session, session)
+    assert (done.figures[0].value, done.figures[0].unit) == (0, "tolerances")
 
 
 def test_changes_that_must_not_matter():
@@ -330,7 +373,7 @@ def test_no_inputs_are_no_proof(count):
 def test_unknown_names_are_refused():
     with pytest.raises(OptionError, match="no property 'quick'"):
         properties.check_all(Function(first_four), skip={"quick"})
-    with pytest.raises(TypeError, match="no argument 'example'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'example'"):
         properties.deterministic(Function(first_four), example=3)
 
 
@@ -344,3 +387,31 @@ def test_failures_survive_pickling():
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == "x: y"
     assert copy.inputs["a"].tolist() == [1]
+
+
+def outcome(name, word, reason="", **fields):
+    verdict = Verdict(word=word, reason=reason)
+    return properties.Outcome(name=name, verdict=verdict, **fields)
+
+
+def test_results_are_read_by_name_and_by_word():
+    results = properties.Results(
+        side="f.tflite on rpi4",
+        outcomes=(
+            outcome("survives", "passed", examples=100, seconds=1.5),
+            outcome("finite", "vacuous", "every input gave the same outputs"),
+            outcome("equal_to", "skipped", "no reference was given"),
+        ),
+    )
+    assert results["finite"].verdict.word == "vacuous"
+    assert [each.name for each in results.of("skipped")] == ["equal_to"]
+    with pytest.raises(KeyError):
+        results["other"]
+    assert str(results.verdict) == "vacuous: finite: every input gave the same outputs"
+    lines = str(results).splitlines()
+    assert lines[0] == "properties of f.tflite on rpi4"
+    assert lines[1].split() == ["survives", "passed", "100", "inputs", "1.50", "s"]
+    assert lines[3].split() == ["equal_to", "skipped", "no", "reference", "was", "given"]
+    found = json.loads(json.dumps(results.as_dict(), allow_nan=False))
+    assert found["verdict"]["word"] == "vacuous"
+    assert found["outcomes"][0]["verdict"]["word"] == "passed"

@@ -16,6 +16,8 @@ from edge_harness.commands.status import of_verdict
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
     from edge_harness.fidelity import Report
+    from edge_harness.fidelity.reference import Way
+    from edge_harness.fidelity.report import Kind
     from edge_harness.models.tensors import Array
     from edge_harness.profiles import Profile
 
@@ -97,8 +99,8 @@ class _Question:
     engine: str
     samples: Path | None
     given: Mapping[str, Array] | None
-    kind: str | None
-    by: str
+    kind: Kind | None
+    by: Way
     runtime: str | None
     threads: int
     kernels: str

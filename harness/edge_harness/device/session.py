@@ -247,6 +247,17 @@ class Session:
             peak_mib=answer["peak_rss_kib"] / 1024, rss_mib=answer["rss_kib"] / 1024, source=source
         )
 
+    def run_unchecked(self, arrays: Iterable[Array]) -> Outputs:
+        """Run the model on ``arrays`` as they are, not held against its inputs: to see whether the
+        runtime itself refuses what :meth:`run` would not have sent.
+
+        Raises:
+            DeviceFailed: the worker died, or the runtime complained (``RuntimeFailed``).
+        """
+        with self._lock:
+            self._send([np.ascontiguousarray(array) for array in arrays])
+            return self._receive_outputs()
+
     def ping(self) -> None:
         """One empty round trip to the worker."""
         self._ask({"op": "ping"})

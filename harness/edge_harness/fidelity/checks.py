@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_harness.errors import InputError
+from edge_harness.errors import InputError, OptionError
 from edge_harness.models.tensors import Array, Tensor
 
 if TYPE_CHECKING:
@@ -99,35 +99,62 @@ def _in_order(expected: Any, session: Session) -> Sequence[Array]:
     return [np.asarray(value) for value in expected]
 
 
-def assert_finite(outputs: Mapping[str, Array]) -> None:
-    """Assert that no output holds NaN or infinity; whole numbers always pass."""
+def not_finite(outputs: Mapping[str, Array]) -> str:
+    """Which output holds NaN or infinity, how many and where first; "" where none does. Whole
+    numbers are always finite."""
     for name, values in outputs.items():
         if values.dtype.kind not in "fc":
             continue
         bad = ~np.isfinite(values)
         if bad.any():
             where = np.argwhere(bad)[0].tolist()
-            raise AssertionError(
+            return (
                 f"output {name!r} has {int(bad.sum())} of {bad.size} values that are not finite, "
                 f"the first at {where}: {values[tuple(where)]}"
             )
+    return ""
+
+
+def assert_finite(outputs: Mapping[str, Array]) -> None:
+    """Assert that no output holds NaN or infinity; whole numbers always pass."""
+    bad = not_finite(outputs)
+    if bad:
+        raise AssertionError(bad)
+
+
+def other_bits(one: Mapping[str, Array], other: Mapping[str, Array], what: str) -> str:
+    """How ``other`` differs from ``one`` ("in a second run" is a ``what``); "" where every bit is
+    the same, which NaN is to itself."""
+    for name, values in one.items():
+        theirs = other[name]
+        if values.shape != theirs.shape:
+            return f"output {name!r} has shape {theirs.shape} {what}, not {values.shape}"
+        if values.tobytes() != theirs.tobytes():
+            many = int(np.count_nonzero(values != theirs))
+            return f"output {name!r} differs {what} in {many} of {values.size} values"
+    return ""
 
 
 def assert_deterministic(session: Session, inputs: Any, *, repeats: int = 3) -> None:
     """Assert that ``repeats`` runs on the same inputs give the same bits, also in a second
-    worker (so that state kept from run to run does not hide a difference)."""
+    worker (so that state kept from run to run does not hide a difference).
+
+    Raises:
+        AssertionError: they do not.
+        OptionError: fewer than two runs, which prove nothing.
+    """
+    if repeats < 2:
+        raise OptionError(
+            f"repeats={repeats!r}: one run proves nothing", next_step="give at least 2"
+        )
     first = session.run(inputs)
     for repeat in range(1, repeats):
-        _assert_same(first, session.run(inputs), f"run {repeat + 1}")
+        _assert_same(first, session.run(inputs), f"in run {repeat + 1}")
     with session.again() as other:
-        _assert_same(first, other.run(inputs), "a run in a fresh worker")
+        _assert_same(first, other.run(inputs), "in a fresh worker")
 
 
 def _assert_same(first: Mapping[str, Array], second: Mapping[str, Array], what: str) -> None:
-    for name, values in first.items():
-        if values.tobytes() != second[name].tobytes():
-            count = int(np.count_nonzero(values != second[name]))
-            raise AssertionError(
-                f"the model is not deterministic: output {name!r} of {what} differs from the "
-                f"first run in {count} of {values.size} values"
-            )
+    differs = other_bits(first, second, what)
+    if differs:
+        raise AssertionError(f"the model is not deterministic: {differs}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,17 @@ from edge_harness.fidelity.inputs import (
     converted,
     laid_out,
     matched,
-    real_values,
 )
 from edge_harness.fidelity.reference import (
     Reference,
+    Way,
     figure_kind,
     opened,
     output_steps,
     side,
     warn_about,
 )
-from edge_harness.fidelity.report import OutputReport, Report, Worst
+from edge_harness.fidelity.report import KINDS, Kind, Metric, OutputReport, Report, Worst
 from edge_harness.fidelity.tolerances import Tolerances, chosen
 from edge_harness.models.tensors import Array, Outputs, Tensor
 
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from edge_harness.device.session import Session
 
 Reals = npt.NDArray[np.float64]
-KINDS = ("port", "quantization", "student")
+Task = Literal["classification", "other"]
+TASKS: tuple[Task, ...] = get_args(Task)
 OutputMap = Callable[[Outputs], Mapping[str, Array]] | Mapping[str, str] | None
 
 
@@ -46,12 +47,12 @@ def compare(
     reference: Reference = None,
     samples: Iterable[Any] = (),
     *,
-    kind: str | None = None,
-    by: str = "trusted",
+    kind: Kind | None = None,
+    by: Way = "trusted",
     labels: Iterable[int] | None = None,
     inputs: InputMap = None,
     outputs: OutputMap = None,
-    task: str | None = None,
+    task: Task | None = None,
     k: int = 5,
     tolerances: Tolerances | Mapping[str, float] | None = None,
 ) -> Report:
@@ -93,8 +94,8 @@ def compare(
     """
     if kind is not None and kind not in KINDS:
         raise OptionError(f"there is no kind {kind!r}", next_step=f"use one of: {', '.join(KINDS)}")
-    if task not in (None, "classification", "other"):
-        raise OptionError(f"there is no task {task!r}", next_step="use classification or other")
+    if task is not None and task not in TASKS:
+        raise OptionError(f"there is no task {task!r}", next_step=f"use one of: {', '.join(TASKS)}")
     limits = chosen(tolerances)
     arrays = [arranged(sample, session) for sample in samples]
     truth = None if labels is None else [int(label) for label in labels]
@@ -132,10 +133,10 @@ def build(
     actual: Sequence[Outputs],
     wanted: Sequence[Outputs],
     *,
-    kind: str,
+    kind: Kind,
     truth: Sequence[int] | None = None,
     mapping: OutputMap = None,
-    task: str | None = None,
+    task: Task | None = None,
     k: int = 5,
     limits: Tolerances | None = None,
     doubts: Sequence[str] = (),
@@ -169,8 +170,8 @@ def build(
         for mine, theirs, a, b in columns
     ]
     mine, theirs, ours, refs = columns[0]
-    a = [real_values(value, mine) for value in ours]
-    b = [real_values(value, theirs) for value in refs]
+    a = [mine.real(value) for value in ours]
+    b = [theirs.real(value) for value in refs]
     k = min(k, max(a[0].size, 1))
     tops = [(metrics.top(x, k), metrics.top(y, k)) for x, y in zip(a, b, strict=True)]
     softmax = all(metrics.probabilities(x) and metrics.probabilities(y)
@@ -287,10 +288,10 @@ def output_report(
     """One output; ``actual`` and ``wanted`` hold an array for each sample. ``step``: of a real
     output that was integers until the last operator."""
     limits = chosen(limits)
-    a = [real_values(value, mine) for value in actual]
-    b = [real_values(value, theirs) for value in wanted]
+    a = [mine.real(value) for value in actual]
+    b = [theirs.real(value) for value in wanted]
     floating = actual[0].dtype.kind == "f"
-    samples: dict[str, list[float]] = {
+    samples: dict[Metric, list[float]] = {
         "steps": [_steps(x, y, real, mine, theirs, step)
                   for x, y, real in zip(actual, wanted, b, strict=True)],
         "abs": [_max(np.abs(x - y)) for x, y in zip(a, b, strict=True)],
@@ -368,7 +369,7 @@ def _worst(
     actual: Sequence[Outputs],
     wanted: Sequence[Outputs],
 ) -> Worst:
-    def badness(part: OutputReport) -> tuple[str, Reals]:
+    def badness(part: OutputReport) -> tuple[Literal["steps", "abs", "not finite"], Reals]:
         steps = part.per_sample["steps"]
         if part.not_finite:
             return "not finite", part.per_sample["abs"]
@@ -394,7 +395,18 @@ def _worst(
 
 
 def assert_faithful(
-    session: Session, reference: Reference = None, samples: Iterable[Any] = (), **options: Any
+    session: Session,
+    reference: Reference = None,
+    samples: Iterable[Any] = (),
+    *,
+    kind: Kind | None = None,
+    by: Way = "trusted",
+    labels: Iterable[int] | None = None,
+    inputs: InputMap = None,
+    outputs: OutputMap = None,
+    task: Task | None = None,
+    k: int = 5,
+    tolerances: Tolerances | Mapping[str, float] | None = None,
 ) -> Report:
     """:func:`compare`, and assert that the report passed; takes what ``compare`` takes.
 
@@ -403,10 +415,22 @@ def assert_faithful(
 
     Raises:
         AssertionError: with the whole comparison in words. Outputs that do not vary with the
-            inputs (``vacuous``) are no pass either.
+            inputs, and no samples at all (``vacuous``), are no pass either.
     """
     __tracebackhide__ = True
-    report = compare(session, reference, samples, **options)
+    report = compare(
+        session,
+        reference,
+        samples,
+        kind=kind,
+        by=by,
+        labels=labels,
+        inputs=inputs,
+        outputs=outputs,
+        task=task,
+        k=k,
+        tolerances=tolerances,
+    )
     if not report.passed:
         raise AssertionError(report.explanation())
     return report

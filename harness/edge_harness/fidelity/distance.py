@@ -38,13 +38,6 @@ class Distance:
     text: str
 
 
-def real(values: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
-    """Real values of a quantized output, the values themselves of any other."""
-    if tensor.quantized and values.dtype.kind in "iu":
-        return tensor.dequantize(values)
-    return values.astype(np.float64)
-
-
 def distance(
     actual: Array,
     wanted: Array,
@@ -81,7 +74,7 @@ def distance(
         return _in_steps(far, actual, wanted, tolerance)
     unit = mine.scale if actual.dtype.kind in "iu" else step
     if unit:
-        far = np.abs(real(actual, mine) - real(wanted, theirs)) / unit
+        far = np.abs(mine.real(actual) - theirs.real(wanted)) / unit
         # One step is not 1.0000001 of them: scales are float32.
         return _in_steps(np.round(far, 3), actual, wanted, tolerance)
     return _in_floats(actual, wanted, mine, theirs, tolerance)
@@ -109,8 +102,8 @@ def _in_floats(
     actual: Array, wanted: Array, mine: Tensor, theirs: Tensor, tolerance: Tolerance
 ) -> Distance:
     complex_ = actual.dtype.kind == "c"
-    a = actual if complex_ else real(actual, mine)
-    b = wanted if complex_ else real(wanted, theirs)
+    a = actual if complex_ else mine.real(actual)
+    b = wanted if complex_ else theirs.real(wanted)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", over="ignore"):
         far = np.abs(a - b)

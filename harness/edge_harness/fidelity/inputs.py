@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_harness.errors import InputError
 from edge_harness.models.file import ModelFile
@@ -94,21 +93,19 @@ def converted(
     Raises:
         InputError: the inputs cannot be matched.
     """
-    real = {
-        tensor.name: real_values(array, tensor)
-        if tensor.quantized and array.dtype.kind in "iu"
-        else array
-        for array, tensor in zip(sample, session.inputs, strict=True)
-    }
+    mine = {tensor.name: (array, tensor) for array, tensor in zip(sample, session.inputs,
+                                                                  strict=True)}  # fmt: skip
     if callable(mapping):
+        real = {
+            name: tensor.real(array) if tensor.quantized and array.dtype.kind in "iu" else array
+            for name, (array, tensor) in mine.items()
+        }
         return arranged(mapping(real), reference)
     if len(reference.inputs) != len(sample):
         raise InputError(
             f"the reference has {len(reference.inputs)} inputs, the model {len(sample)}",
             next_step="pass inputs=function that makes the reference's sample from the model's",
         )
-    mine = {tensor.name: (array, tensor) for array, tensor in zip(sample, session.inputs,
-                                                                  strict=True)}  # fmt: skip
     pairs = matched(
         [t.name for t in session.inputs], [t.name for t in reference.inputs], mapping, "input"
     )
@@ -117,7 +114,8 @@ def converted(
     for theirs in reference.inputs:
         array, tensor = mine[ours[theirs.name]]
         if theirs.dtype != tensor.dtype or theirs.scales != tensor.scales:
-            array = real[tensor.name]
+            if tensor.quantized and array.dtype.kind in "iu":
+                array = tensor.real(array)
             if theirs.quantized and theirs.dtype.kind in "iu":
                 array = theirs.quantize(array)
             else:
@@ -173,13 +171,3 @@ def _fits(array: Array, shape: Sequence[int]) -> bool:
     return len(shape) == array.ndim and all(
         n in (-1, size) for n, size in zip(shape, array.shape, strict=True)
     )
-
-
-def real_values(values: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
-    """Values of ``tensor`` as real numbers; of complex ones, both parts side by side."""
-    if values.dtype.kind == "c":
-        parts = np.ascontiguousarray(np.atleast_1d(values)).view(values.real.dtype)
-        return parts.astype(np.float64)
-    if tensor.quantized and values.dtype.kind in "iu":
-        return tensor.dequantize(values)
-    return values.astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_harness.fidelity.causes import Evidence, cause, file_differences, over
 from edge_harness.fidelity.graphs import Graph, Node
-from edge_harness.fidelity.inputs import laid_out, real_values
+from edge_harness.fidelity.inputs import laid_out
 from edge_harness.fidelity.layer_report import Layer
 from edge_harness.fidelity.tolerances import Tolerances
 from edge_harness.models.tensors import Array, Tensor
@@ -80,8 +80,8 @@ class Comparison:
         integers = mine.quantized and actual.dtype.kind in "iu"
         whole = not integers and actual.dtype.kind in "iub"
         return Evidence(
-            actual=real_values(actual, mine),
-            wanted=real_values(value, theirs),
+            actual=mine.real(actual),
+            wanted=theirs.real(value),
             step=mine.scale if integers else 1.0 if whole else 0.0,
             stored=actual,
             zero_point=mine.zero_point,
@@ -147,7 +147,7 @@ class Comparison:
         same = ours.scales == theirs.scales and ours.zero_points == theirs.zero_points
         if value.dtype == mine.dtype and (same or not ours.quantized):
             return value
-        real = real_values(value, theirs)
+        real = theirs.real(value)
         if ours.quantized and mine.dtype.kind in "iu":
             if not np.all(np.isfinite(real)):
                 return None

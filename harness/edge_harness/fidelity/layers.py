@@ -16,6 +16,7 @@ from edge_harness.fidelity.layer_comparison import Comparison, Walk
 from edge_harness.fidelity.layer_names import pairs
 from edge_harness.fidelity.layer_report import Layer, LayerReport
 from edge_harness.fidelity.reference import (
+    Way,
     computes_in_integers,
     figure_kind,
     opened,
@@ -34,7 +35,7 @@ def layers(
     reference: Session | Evaluator | str | Path | None,
     x: Any,
     *,
-    by: str = "trusted",
+    by: Way = "trusted",
     names: Mapping[str, str] | Callable[[str], str | None] | None = None,
     inputs: InputMap = None,
     tolerances: Tolerances | Mapping[str, float] | None = None,

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Union, cast
+from typing import TYPE_CHECKING, Literal, Union, cast, get_args
 
 from edge_harness.errors import EdgeError, OptionError
 from edge_harness.evidence import FigureKind
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from edge_harness.device.session import Session
 
 #: How a reference given as a file is executed.
-WAYS = ("trusted", "native", "device")
+Way = Literal["trusted", "native", "device"]
+WAYS: tuple[Way, ...] = get_args(Way)
 Reference = Union["Session", Evaluator, str, Path, None]
 
 
@@ -29,7 +30,7 @@ class ReferenceWarning(UserWarning):
 
 
 @contextmanager
-def opened(session: Session, reference: Reference, by: str = "trusted") -> Iterator[Runner]:
+def opened(session: Session, reference: Reference, by: Way = "trusted") -> Iterator[Runner]:
     """``reference`` as something that runs.
 
     Args:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Reals = npt.NDArray[np.float64]
+Kind = Literal["port", "quantization", "student"]
+"""The same file as reference, its uncompressed parent, or another model altogether."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Metric = Literal["steps", "abs", "rel", "ulp", "sqnr_db", "cosine"]
 #: What is kept for each sample.
-PER_SAMPLE = ("steps", "abs", "rel", "ulp", "sqnr_db", "cosine")
+PER_SAMPLE: tuple[Metric, ...] = get_args(Metric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class OutputReport:
     kl: float = math.nan
     """Mean Kullback-Leibler divergence in nats, where both sides are probabilities."""
     dtype: str = ""
-    per_sample: Mapping[str, Reals] = field(default_factory=dict, repr=False)
+    per_sample: Mapping[Metric, Reals] = field(default_factory=dict, repr=False)
     """``steps``, ``abs``, ``rel``, ``ulp`` (each sample's greatest), ``sqnr_db``, ``cosine``."""
 
 
@@ -66,8 +70,8 @@ class Worst:
     sample: int
     """Its position among the samples."""
     output: str
-    metric: str
-    """What it is worst in: ``steps``, ``abs`` or ``not finite``."""
+    metric: Literal["steps", "abs", "not finite"]
+    """What it is worst in."""
     value: float
     inputs: tuple[Array, ...] = field(repr=False)
     """As the device's model took it."""
@@ -80,8 +84,7 @@ class Report:
     """What :func:`edge_harness.fidelity.compare` found; figures of the worst output, details in
     ``outputs``."""
 
-    kind: str
-    """``port`` (the same file), ``quantization`` or ``student`` (another model)."""
+    kind: Kind
     samples: int
     top1_agreement: float
     """Share of samples whose greatest value is at the same position, in the first output."""
@@ -149,7 +152,7 @@ class Report:
         did not vary with the inputs, so that agreement means nothing."""
         return not self.samples or (self.distinct_inputs > 1 and self.distinct_outputs == 1)
 
-    def percentile(self, metric: str, q: float, *, output: str | None = None) -> float:
+    def percentile(self, metric: Metric, q: float, *, output: str | None = None) -> float:
         """The ``q``-th percentile over the samples, by nearest rank.
 
         Args:
@@ -163,11 +166,11 @@ class Report:
         """
         return percentile(self._values(metric, output), q)
 
-    def mean(self, metric: str, *, output: str | None = None) -> float:
+    def mean(self, metric: Metric, *, output: str | None = None) -> float:
         """Mean of ``metric`` over the samples; as :meth:`percentile`."""
         return float(np.mean(self._values(metric, output)))
 
-    def _values(self, metric: str, output: str | None) -> Reals:
+    def _values(self, metric: Metric, output: str | None) -> Reals:
         if metric not in PER_SAMPLE:
             raise InputError(
                 f"there is no metric {metric!r} for each sample",

@@ -76,6 +76,16 @@ class Tensor:
         result: npt.NDArray[np.float64] = (integers - zeros) * scales
         return result
 
+    def real(self, values: Array) -> npt.NDArray[np.float64]:
+        """Values of this tensor as real numbers: integers of a quantized one dequantized, of
+        complex ones both parts side by side, all others as they are."""
+        if values.dtype.kind == "c":
+            parts = np.ascontiguousarray(np.atleast_1d(values)).view(values.real.dtype)
+            return parts.astype(np.float64)
+        if self.quantized and values.dtype.kind in "iu":
+            return self.dequantize(values)
+        return values.astype(np.float64)
+
     def __str__(self) -> str:
         sizes = "×".join("?" if n < 0 else str(n) for n in self.shape_signature) or "scalar"
         return f"{self.name!r} {self.dtype.name} [{sizes}]"

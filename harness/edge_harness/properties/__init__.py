@@ -6,20 +6,19 @@ def test_properties(device):
 """
 
 from edge_harness.fidelity.distance import Tolerance
-from edge_harness.properties.against import equal_to, invariant, monotone
-from edge_harness.properties.all import Outcome, Results, check_all
-from edge_harness.properties.hunt import Hunt, PropertyFailed
-from edge_harness.properties.limits import memory_flat, refuses_illegal
-from edge_harness.properties.members import (
+from edge_harness.properties.all_properties import Outcome, Results, check_all
+from edge_harness.properties.comparing import equal_to, invariant, monotone
+from edge_harness.properties.each_input import check, finite, survives
+from edge_harness.properties.failing import PropertyFailed
+from edge_harness.properties.hunt import Hunt
+from edge_harness.properties.same_again import (
     batch_invariant,
-    check,
     deterministic,
     exact,
-    finite,
     independent,
-    survives,
     thread_invariant,
 )
+from edge_harness.properties.whole_session import memory_flat, refuses_illegal
 
 __all__ = [
     "Hunt",

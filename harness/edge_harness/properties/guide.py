@@ -16,27 +16,13 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from edge_harness.properties.smallest import Inputs
-from edge_harness.strategies import CELLS
-from edge_harness.strategies.values import Span
+from edge_harness.strategies.values import Span, grid_of
 
 Vector = npt.NDArray[np.float64]
 #: Outputs followed, those that vary most; each has two directions.
 _FOLLOWED = 16
 #: Ridge against fewer inputs than cells.
 _RIDGE = 0.1
-
-
-def grid_of(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], int]:
-    """The cell of each element of an array, flattened, and how many cells there are."""
-    sizes = list(shape)
-    while np.prod(sizes) > CELLS:
-        widest = int(np.argmax(sizes))
-        sizes[widest] = -(-sizes[widest] // 2)
-    count = int(np.prod(sizes))
-    cells = np.arange(count).reshape(sizes)
-    for axis, size in enumerate(shape):
-        cells = np.take(cells, np.arange(size) * sizes[axis] // size, axis)
-    return cells.reshape(-1).astype(np.int64), count
 
 
 class Guide:

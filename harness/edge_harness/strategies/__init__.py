@@ -10,12 +10,15 @@ def test_never_crashes(device, data):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
-from hypothesis import settings as _hypothesis_settings
+from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis import strategies as st
+from hypothesis.database import ExampleDatabase
 from hypothesis.extra import numpy as hnp
 
 from edge_harness.errors import OptionError
@@ -23,9 +26,11 @@ from edge_harness.models.tensors import Array, Tensor
 from edge_harness.strategies.near import near
 from edge_harness.strategies.space import CODES, Space
 from edge_harness.strategies.values import (
+    CELLS,
     FLOAT_RANGE,
     MAX_FREE_SIZE,
     Span,
+    grid_of,
     paint,
     pattern_names,
     refuse_unknown,
@@ -36,17 +41,43 @@ from edge_harness.strategies.values import (
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
 
-#: Tensors of at most so many elements are also drawn element by element; greater ones as a
-#: coarse grid of at most so many cells.
-CELLS = 64
 #: How many inputs one batch may hold.
 BATCH = 32
 
 
-def settings(**keywords: Any) -> Callable[[Any], Any]:
+#: An argument that was not given: None means something to Hypothesis.
+_FROM_PROFILE: Any = object()
+
+
+def settings(
+    *,
+    max_examples: int = _FROM_PROFILE,
+    deadline: timedelta | float | None = None,
+    database: ExampleDatabase | None = _FROM_PROFILE,
+    derandomize: bool = _FROM_PROFILE,
+    phases: Collection[Phase] = _FROM_PROFILE,
+    print_blob: bool = _FROM_PROFILE,
+    report_multiple_bugs: bool = _FROM_PROFILE,
+    stateful_step_count: int = _FROM_PROFILE,
+    suppress_health_check: Collection[HealthCheck] = _FROM_PROFILE,
+    verbosity: Verbosity = _FROM_PROFILE,
+) -> hypothesis.settings:
     """``hypothesis.settings`` for tests on devices: ``deadline=None``, because the wall clock of
-    an emulator is no deadline. Takes what ``hypothesis.settings`` takes, a ``deadline`` too."""
-    return _hypothesis_settings(**{"deadline": None, **keywords})
+    an emulator is no deadline. All else is as in ``hypothesis.settings``, and where it is not given
+    as the profile in force has it."""
+    given: dict[str, Any] = {
+        "max_examples": max_examples,
+        "database": database,
+        "derandomize": derandomize,
+        "phases": phases,
+        "print_blob": print_blob,
+        "report_multiple_bugs": report_multiple_bugs,
+        "stateful_step_count": stateful_step_count,
+        "suppress_health_check": suppress_health_check,
+        "verbosity": verbosity,
+    }
+    known = {name: value for name, value in given.items() if value is not _FROM_PROFILE}
+    return hypothesis.settings(deadline=deadline, **known)
 
 
 def inputs(
@@ -173,19 +204,13 @@ def _array(draw: st.DrawFn, span: Span, shape: tuple[int, ...], dense: bool) -> 
 
 def _grid(draw: st.DrawFn, span: Span, shape: tuple[int, ...]) -> Array:
     """Few levels in each of few cells: what a targeted search can climb, cell by cell."""
-    sizes = list(shape)
-    while np.prod(sizes) > CELLS:
-        widest = int(np.argmax(sizes))
-        sizes[widest] = -(-sizes[widest] // 2)
-    count = int(np.prod(sizes))
+    cells, count = grid_of(shape)
     levels = draw(st.lists(st.integers(-2, 2), min_size=count, max_size=count))
     # So that a level shrinks to just enough, too.
     amplitude = (1 + draw(st.integers(0, 255))) / 256
-    steps = np.asarray(levels, np.float64).reshape(sizes) / 2 * amplitude
+    steps = np.asarray(levels, np.float64) / 2 * amplitude
     unit = span.zero + np.where(steps > 0, steps * (1 - span.zero), steps * span.zero)
-    for axis, size in enumerate(shape):
-        unit = np.take(unit, np.arange(size) * sizes[axis] // size, axis)
-    return span.at(np.asarray(unit))
+    return span.at(unit[cells].reshape(shape))
 
 
 def batches(

@@ -20,6 +20,9 @@ from edge_harness.models.tensors import Array, Tensor
 MAX_FREE_SIZE = 4
 #: Real values where the model does not say more (no quantization, no user's range).
 FLOAT_RANGE = (-10.0, 10.0)
+#: Tensors of at most so many elements are also drawn element by element; greater ones as a
+#: coarse grid of at most so many cells.
+CELLS = 64
 Unit = npt.NDArray[np.float64]
 """Positions between the lowest value (0) and the highest (1)."""
 
@@ -147,6 +150,19 @@ def refuse_unknown(given: Mapping[str, Any], names: Sequence[str]) -> None:
             raise OptionError(
                 f"the model has no input {name!r}", next_step=f"its inputs are: {list(names)}"
             )
+
+
+def grid_of(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], int]:
+    """The cell of each element of an array, flattened, and how many cells there are."""
+    sizes = list(shape)
+    while np.prod(sizes) > CELLS:
+        widest = int(np.argmax(sizes))
+        sizes[widest] = -(-sizes[widest] // 2)
+    count = int(np.prod(sizes))
+    cells = np.arange(count).reshape(sizes)
+    for axis, size in enumerate(shape):
+        cells = np.take(cells, np.arange(size) * sizes[axis] // size, axis)
+    return cells.reshape(-1).astype(np.int64), count
 
 
 # -- patterns ------------------------------------------------------------------------------------

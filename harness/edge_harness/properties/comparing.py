@@ -4,17 +4,29 @@ input."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_harness.errors import DeviceFailed, InputError
-from edge_harness.fidelity.distance import FLOAT_ATOL, FLOAT_RTOL, Tolerance, distance, real
-from edge_harness.models.tensors import Outputs
-from edge_harness.properties.hunt import NOT_RUN, Hunt, Verdict, answers, hunt
-from edge_harness.properties.members import dead, of_options, pairwise
+from edge_harness.errors import DeviceFailed
+from edge_harness.evidence import Figure
+from edge_harness.fidelity.distance import FLOAT_ATOL, FLOAT_RTOL, Tolerance, distance
+from edge_harness.fidelity.inputs import converted, laid_out, matched
+from edge_harness.fidelity.reference import (
+    Way,
+    figure_kind,
+    opened,
+    output_steps,
+    side,
+    warn_about,
+)
+from edge_harness.models.tensors import Array, Outputs, Tensor
+from edge_harness.properties.drawing import Drawing, Ranges, drawing_of
+from edge_harness.properties.hunt import Hunt, hunt
+from edge_harness.properties.judging import NOT_RUN, Judged, answers, dead, pairwise
 from edge_harness.properties.smallest import Inputs
 
 if TYPE_CHECKING:
@@ -24,23 +36,10 @@ if TYPE_CHECKING:
 Transform = Callable[[Any], Any]
 
 
-@contextlib.contextmanager
-def _opened(session: Session, reference: Runner | str | Path, by: str) -> Iterator[Runner]:
-    if not isinstance(reference, str | Path):
-        yield reference
-        return
-    from edge_harness.fidelity.reference import opened
-
-    with opened(session, reference, by) as other:
-        yield other
-
-
 def _steps(session: Session) -> dict[str, float]:
     """Steps of real outputs that were integers until the last operator."""
     if all(tensor.dtype.kind != "f" for tensor in session.outputs):
         return {}
-    from edge_harness.fidelity.reference import output_steps
-
     return output_steps(session.model)
 
 
@@ -48,14 +47,16 @@ def equal_to(
     session: Session,
     reference: Runner | str | Path,
     *,
-    by: str = "trusted",
+    by: Way = "trusted",
     max_examples: int = 100,
     max_steps: float = 1,
     rtol: float = FLOAT_RTOL,
     atol: float = FLOAT_ATOL,
     targeted: bool = True,
     name: str = "equal_to",
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """Outputs are within ``max_steps`` quantization steps (quantized outputs, real ones that were
     quantized until the last operator, and whole numbers) or ``atol + rtol * |reference|`` (other
@@ -76,87 +77,122 @@ def equal_to(
         PropertyFailed: with the smallest failing input found.
         InputError: the models do not have the same number of inputs and outputs.
     """
+    drawing = drawing_of(ranges, samples, float_range)
     tolerance = Tolerance(max_steps=max_steps, rtol=rtol, atol=atol)
     steps = _steps(session)
-    with _opened(session, reference, by) as other:
-        _fit(session, other)
-        from edge_harness.fidelity.reference import warn_about
-
+    with contextlib.ExitStack() as stack:
+        other = (
+            stack.enter_context(opened(session, reference, by))
+            if isinstance(reference, str | Path)
+            else reference
+        )
         warn_about(other)
+        pairs = _pairs(session, other)
 
-        def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
+        def judge(inputs: Sequence[Inputs]) -> list[Judged]:
             theirs = [_translated(sample, session, other) for sample in inputs]
-            pairs = zip(answers(session, inputs), answers(other, theirs), strict=True)
-            return [_judged(session, other, a, b, tolerance, steps) for a, b in pairs]
+            both = zip(answers(session, inputs), answers(other, theirs), strict=True)
+            return [_judged(pairs, a, b, tolerance, steps) for a, b in both]
 
-        return hunt(
+        done = hunt(
             session,
             judge,
             name=name,
             max_examples=max_examples,
-            drawing=of_options(drawing),
+            drawing=drawing,
             targeted=targeted,
         )
+        done.figures = (
+            Figure(
+                value=done.worst,
+                unit=_unit(session, steps),
+                kind=figure_kind(session),
+                source=f"greatest distance over {done.examples} inputs: {side(session)}; "
+                f"reference: {side(other)}",
+            ),
+        )
+        return done
+
+
+def _unit(session: Session, steps: Mapping[str, float]) -> str:
+    in_steps = {t.dtype.kind != "f" or t.name in steps for t in session.outputs}
+    return " or ".join(
+        word for word, there in (("steps", True), ("tolerances", False)) if there in in_steps
+    )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An output of ours and the reference's, and in whose layouts they come."""
+
+    mine: Tensor
+    theirs: Tensor
+    formats: tuple[str, str]
+
+    def wanted(self, outputs: Outputs, like: Array) -> Array:
+        value = outputs[self.theirs.name]
+        return laid_out(value, self.formats[1], self.formats[0], like.shape)
+
+
+def _pairs(session: Session, other: Runner) -> list[_Pair]:
+    """Outputs that belong together: by name where all are the same, else by position.
+
+    Raises:
+        InputError: there are not as many inputs or outputs on both sides.
+    """
+    ours, theirs = ({t.name: t for t in side.outputs} for side in (session, other))
+    for what, mine, others in (
+        ("input", session.inputs, other.inputs),
+        ("output", session.outputs, other.outputs),
+    ):
+        matched([t.name for t in mine], [t.name for t in others], None, what)
+    return [
+        _Pair(ours[mine], theirs[name], (session.model.format, other.model.format))
+        for mine, name in matched(list(ours), list(theirs), None, "output")
+    ]
+
+
+def _translated(sample: Inputs, session: Session, other: Runner) -> Inputs:
+    arrays = converted([sample[tensor.name] for tensor in session.inputs], session, other)
+    return {tensor.name: array for tensor, array in zip(other.inputs, arrays, strict=True)}
 
 
 def _judged(
-    session: Session,
-    other: Runner,
+    pairs: Sequence[_Pair],
     actual: Outputs | DeviceFailed,
     wanted: Outputs | DeviceFailed,
     tolerance: Tolerance,
     steps: Mapping[str, float],
-) -> Verdict:
+) -> Judged:
     if isinstance(actual, DeviceFailed):
-        return dead(actual) or Verdict()
+        return dead(actual) or Judged()
     if wanted is NOT_RUN:
-        return Verdict(ran=False)  # another one says why
+        return Judged(ran=False)  # another one says why
     if isinstance(wanted, DeviceFailed):
         raise wanted  # the reference itself: says nothing about the device
     worst, text = 0.0, ""
     values = []
-    for mine, theirs in zip(session.outputs, other.outputs, strict=True):
-        a, b = actual[mine.name], wanted[theirs.name]
-        far = distance(a, b, mine, theirs, tolerance, step=steps.get(mine.name, 0.0))
+    for pair in pairs:
+        mine = pair.mine
+        a = actual[mine.name]
+        b = pair.wanted(wanted, a)
+        far = distance(a, b, mine, pair.theirs, tolerance, step=steps.get(mine.name, 0.0))
         if not far.units <= 1 and (not text or far.shown > worst):
             text = f"output {mine.name!r} is {far.text}"
         worst = max(worst, far.shown)
         if a.dtype.kind != "c":
-            values.append(real(a, mine).reshape(-1))
+            values.append(mine.real(a).reshape(-1))
     followed = np.concatenate([*values, [worst]])
     scores = {"error": worst}
     if followed.size > 1:
         scores["greatest output"] = float(followed[:-1].max())
         scores["least output"] = -float(followed[:-1].min())
-    return Verdict(
+    return Judged(
         failure=text,
         scores={k: v for k, v in scores.items() if np.isfinite(v)},
         outputs=followed,
         answer=actual,
     )
-
-
-def _fit(session: Session, other: Runner) -> None:
-    for what, mine, theirs in (
-        ("inputs", session.inputs, other.inputs),
-        ("outputs", session.outputs, other.outputs),
-    ):
-        if len(mine) != len(theirs):
-            raise InputError(
-                f"the reference has {len(theirs)} {what}, the model {len(mine)}",
-                next_step="compare two forms of the same model",
-            )
-
-
-def _translated(sample: Inputs, session: Session, other: Runner) -> Inputs:
-    translated = {}
-    for mine, theirs in zip(session.inputs, other.inputs, strict=True):
-        array = sample[mine.name]
-        if theirs.dtype != mine.dtype or theirs.scales != mine.scales:
-            values = real(array, mine)
-            array = theirs.quantize(values) if theirs.quantized else values.astype(theirs.dtype)
-        translated[theirs.name] = array
-    return translated
 
 
 def _applied(change: Transform, sample: Inputs, session: Session) -> Inputs:
@@ -177,7 +213,9 @@ def invariant(
     atol: float = FLOAT_ATOL,
     max_examples: int = 100,
     name: str = "",
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """Outputs are the same for an input and for ``change`` of it.
 
@@ -186,26 +224,25 @@ def invariant(
         relation: instead of "the same within tolerance": a function of the outputs before and
             after that says whether they are right, e.g. that the same class wins.
     """
+    drawing = drawing_of(ranges, samples, float_range)
     label = name or f"invariant under {getattr(change, '__name__', 'a change')}"
     tolerance = Tolerance(max_steps=max_steps, rtol=rtol, atol=atol)
 
-    def compared(before: Outputs, after: Outputs) -> Verdict:
+    def compared(before: Outputs, after: Outputs) -> Judged:
         if relation is not None:
             holds = relation(before, after)
-            return Verdict(failure="" if holds else "the relation does not hold")
+            return Judged(failure="" if holds else "the relation does not hold")
         return _judged_same(session, before, after, tolerance)
 
     return _metamorphic(session, change, compared, label, max_examples, drawing)
 
 
-def _judged_same(
-    session: Session, before: Outputs, after: Outputs, tolerance: Tolerance
-) -> Verdict:
+def _judged_same(session: Session, before: Outputs, after: Outputs, tolerance: Tolerance) -> Judged:
     for tensor in session.outputs:
         far = distance(after[tensor.name], before[tensor.name], tensor, tensor, tolerance)
         if not far.units <= 1:
-            return Verdict(failure=f"output {tensor.name!r} is {far.text} (before the change)")
-    return Verdict()
+            return Judged(failure=f"output {tensor.name!r} is {far.text} (before the change)")
+    return Judged()
 
 
 def monotone(
@@ -216,7 +253,9 @@ def monotone(
     slack: float = 0.0,
     max_examples: int = 100,
     name: str = "",
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """``measure`` of the outputs does not fall when the input is changed by ``change``.
 
@@ -224,12 +263,13 @@ def monotone(
         measure: a number from ``{name: array}``.
         slack: how far it may fall nevertheless.
     """
+    drawing = drawing_of(ranges, samples, float_range)
     label = name or f"monotone under {getattr(change, '__name__', 'a change')}"
 
-    def compared(before: Outputs, after: Outputs) -> Verdict:
+    def compared(before: Outputs, after: Outputs) -> Judged:
         one, two = float(measure(before)), float(measure(after))
         falls = not two >= one - slack
-        return Verdict(failure=f"it falls from {one:g} to {two:g}" if falls else "")
+        return Judged(failure=f"it falls from {one:g} to {two:g}" if falls else "")
 
     return _metamorphic(session, change, compared, label, max_examples, drawing)
 
@@ -237,13 +277,13 @@ def monotone(
 def _metamorphic(
     session: Session,
     change: Transform,
-    compared: Callable[[Outputs, Outputs], Verdict],
+    compared: Callable[[Outputs, Outputs], Judged],
     name: str,
     max_examples: int,
-    drawing: Mapping[str, Any],
+    drawing: Drawing,
 ) -> Hunt:
-    def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
+    def judge(inputs: Sequence[Inputs]) -> list[Judged]:
         changed = [_applied(change, sample, session) for sample in inputs]
         return pairwise(answers(session, inputs), answers(session, changed), compared)
 
-    return hunt(session, judge, name=name, max_examples=max_examples, drawing=of_options(drawing))
+    return hunt(session, judge, name=name, max_examples=max_examples, drawing=drawing)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.errors import DeviceFailed, MissingCapability, OptionError
-from edge_harness.properties.against import Transform, equal_to, invariant
-from edge_harness.properties.hunt import Hunt, PropertyFailed
-from edge_harness.properties.limits import memory_flat, refuses_illegal
-from edge_harness.properties.members import (
+from edge_harness.evidence import Verdict, VerdictWord, worst_of
+from edge_harness.properties.comparing import Transform, equal_to, invariant
+from edge_harness.properties.each_input import finite, survives
+from edge_harness.properties.failing import PropertyFailed
+from edge_harness.properties.hunt import Hunt
+from edge_harness.properties.same_again import (
     batch_invariant,
     deterministic,
-    finite,
     independent,
-    survives,
     thread_invariant,
 )
+from edge_harness.properties.whole_session import memory_flat, refuses_illegal
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
@@ -43,12 +44,20 @@ class Outcome:
     """What came of one property."""
 
     name: str
-    status: str
-    """``passed``, ``failed`` or ``skipped``; a skipped property was not checked."""
+    verdict: Verdict
+    """``passed``, ``failed``, ``vacuous`` (every input gave the same outputs) or ``skipped`` (it
+    was not checked), with the failure or the reason."""
     examples: int = 0
     seconds: float = 0.0
-    detail: str = ""
-    """The failure, or the reason of the skip, or what else there is to say."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict.as_json(),
+            "examples": self.examples,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +74,44 @@ class Results:
                 return outcome
         raise KeyError(name)
 
-    def of(self, status: str) -> list[Outcome]:
-        """The outcomes with ``status``."""
-        return [outcome for outcome in self.outcomes if outcome.status == status]
+    def of(self, word: VerdictWord) -> list[Outcome]:
+        """The outcomes whose verdict is ``word``."""
+        return [outcome for outcome in self.outcomes if outcome.verdict.word == word]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all together, as :func:`edge_harness.evidence.worst_of` has it."""
+        return worst_of(
+            replace(each.verdict, reason=f"{each.name}: {_first_line(each.verdict)}")
+            if each.verdict.reason
+            else each.verdict
+            for each in self.outcomes
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "verdict": self.verdict.as_json(),
+            "side": self.side,
+            "outcomes": [outcome.as_dict() for outcome in self.outcomes],
+        }
 
     def __str__(self) -> str:
-        width = max(len(outcome.name) for outcome in self.outcomes)
+        width = max((len(outcome.name) for outcome in self.outcomes), default=0)
         lines = [f"properties of {self.side}"]
         for each in self.outcomes:
-            first = each.detail.splitlines()[0] if each.detail else ""
             figures = f"{each.examples:5d} inputs {each.seconds:6.2f} s" if each.examples else ""
-            lines.append(f"  {each.name:{width}}  {each.status:7}  {figures:22}  {first}".rstrip())
+            lines.append(
+                f"  {each.name:{width}}  {each.verdict.word:7}  {figures:22}  "
+                f"{_first_line(each.verdict)}".rstrip()
+            )
         return "\n".join(lines)
+
+
+def _first_line(verdict: Verdict) -> str:
+    if verdict.reason:
+        return verdict.reason.splitlines()[0]
+    return "; ".join(map(str, verdict.figures))
 
 
 def check_all(
@@ -141,17 +176,16 @@ def check_all(
     death: DeviceFailed | None = None
     for name, step in steps.items():
         if name in skip:
-            outcomes.append(Outcome(name=name, status="skipped", detail="left out by skip="))
+            outcomes.append(_skipped(name, "left out by skip="))
             continue
         if death is not None:
-            why = "not checked: an input killed the worker"
-            outcomes.append(Outcome(name=name, status="skipped", detail=why))
+            outcomes.append(_skipped(name, "not checked: an input killed the worker"))
             continue
         started = time.monotonic()
         try:
             done = step()
         except MissingCapability as error:
-            outcomes.append(Outcome(name=name, status="skipped", detail=error.message))
+            outcomes.append(_skipped(name, error.message))
         except PropertyFailed as error:
             failures.append(error)
             outcomes.append(_failed(name, str(error), started))
@@ -162,14 +196,13 @@ def check_all(
             outcomes.append(
                 Outcome(
                     name=name,
-                    status="passed",
+                    verdict=done.verdict,
                     examples=done.examples,
                     seconds=time.monotonic() - started,
-                    detail=_remark(name, done),
                 )
             )
     if reference is None and "equal_to" not in skip:
-        outcomes.append(Outcome(name="equal_to", status="skipped", detail="no reference was given"))
+        outcomes.append(_skipped("equal_to", "no reference was given"))
     results = Results(
         outcomes=tuple(outcomes),
         side=f"{session.model.path.name} on {session.device.name} ({session.device.engine}), "
@@ -189,18 +222,14 @@ def check_all(
     return results
 
 
+def _skipped(name: str, why: str) -> Outcome:
+    return Outcome(name=name, verdict=Verdict(word="skipped", reason=why))
+
+
 def _failed(name: str, text: str, started: float) -> Outcome:
-    detail = text.removeprefix(f"{name}: ")
-    return Outcome(name=name, status="failed", seconds=time.monotonic() - started, detail=detail)
-
-
-def _remark(name: str, done: Hunt) -> str:
-    if done.varied is False:
-        return "vacuous: every input gave the same outputs"
-    if done.examples < done.asked:
-        return f"Hypothesis drew no more than {done.examples} of {done.asked} inputs"
-    if name == "equal_to":
-        return f"worst: {done.worst:g} steps or tolerances"
-    if name == "memory_flat":
-        return f"grew by {done.worst:.2f} MiB over the second half"
-    return ""
+    why = text.removeprefix(f"{name}: ")
+    return Outcome(
+        name=name,
+        verdict=Verdict(word="failed", reason=why),
+        seconds=time.monotonic() - started,
+    )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_harness.errors import DeviceFailed, InputError, RuntimeFailed
+from edge_harness.evidence import Figure
 from edge_harness.models.tensors import Array, Outputs
-from edge_harness.properties.hunt import Hunt, PropertyFailed
-from edge_harness.properties.members import of_options
+from edge_harness.properties.drawing import Ranges, drawing_of
+from edge_harness.properties.failing import PropertyFailed
+from edge_harness.properties.hunt import Hunt
 from edge_harness.properties.smallest import Inputs
 from edge_harness.strategies.space import Space
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
 
+_Fail = Callable[[str, Inputs], PropertyFailed]
+#: A dtype that a runtime may not take in place of one of this kind.
 _OTHER = {"b": "float32", "i": "float32", "u": "float32", "f": "int8", "c": "float32"}
 
 
@@ -26,7 +30,9 @@ def refuses_illegal(
     *,
     illegal: Sequence[Any] = (),
     name: str = "refuses_illegal",
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """Inputs of another dtype, rank, size or name are refused, by the check on this machine
     and, sent past it, by the runtime on the device; afterwards the worker answers as before.
@@ -40,10 +46,7 @@ def refuses_illegal(
         DeviceFailed: one killed the worker.
     """
     started = time.monotonic()
-    options = of_options(drawing)
-    space = Space.of(
-        session, ranges=options.ranges, samples=options.samples, float_range=options.float_range
-    )
+    space = drawing_of(ranges, samples, float_range).space(session)
     legal = space.build(0)
     before = session.run(legal)
     result = Hunt()
@@ -90,21 +93,20 @@ def _as_dict(value: Any, session: Session) -> Inputs:
     return {t.name: np.asarray(v) for t, v in zip(session.inputs, values, strict=False)}
 
 
-def _past_the_check(session: Session, wrong: Inputs, what: str, fail: Any) -> None:
-    arrays = [np.ascontiguousarray(array) for array in wrong.values()]
-    with session._lock:
-        try:
-            session._send(arrays)
-            session._receive_outputs()
-        except RuntimeFailed:
-            return
-        except DeviceFailed as error:
-            text = f"{error.message}\n  the input was illegal: {what}"
-            raise error.but(message=text) from error.__cause__
+def _past_the_check(session: Session, wrong: Inputs, what: str, fail: _Fail) -> None:
+    try:
+        session.run_unchecked(list(wrong.values()))
+    except RuntimeFailed:
+        return
+    except DeviceFailed as error:
+        text = f"{error.message}\n  the input was illegal: {what}"
+        raise error.but(message=text) from error.__cause__
     raise fail(f"the runtime answered {what} instead of refusing it", wrong)
 
 
-def _still_the_same(session: Session, legal: Inputs, before: Outputs, what: str, fail: Any) -> None:
+def _still_the_same(
+    session: Session, legal: Inputs, before: Outputs, what: str, fail: _Fail
+) -> None:
     after = session.run(legal)
     if any(after[n].tobytes() != values.tobytes() for n, values in before.items()):
         raise fail(f"after {what} was refused, a legal input gives something else", legal)
@@ -134,7 +136,9 @@ def memory_flat(
     calls: int = 400,
     max_growth_mib: float = 1.0,
     name: str = "memory_flat",
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """The worker's resident memory stops growing: the second half of ``calls`` adds at most
     ``max_growth_mib`` to what it was after the first half, which warms caches up.
@@ -147,10 +151,7 @@ def memory_flat(
         DeviceFailed: an input killed the worker.
     """
     started = time.monotonic()
-    options = of_options(drawing)
-    space = Space.of(
-        session, ranges=options.ranges, samples=options.samples, float_range=options.float_range
-    )
+    space = drawing_of(ranges, samples, float_range).space(session)
     inputs = [space.build(code) for code in range(min(calls, 16))]
     pattern = [inputs[i % len(inputs)] for i in range(max(1, calls // 4))]
     figures = []
@@ -173,4 +174,12 @@ def memory_flat(
         examples=4 * len(pattern),
         seconds=time.monotonic() - started,
         worst=growth,
+        figures=(
+            Figure(
+                value=growth,
+                unit="MiB",
+                kind=session.device.figure_kind,
+                source=f"growth over {2 * len(pattern)} calls, {session.memory().source}",
+            ),
+        ),
     )

@@ -1,4 +1,5 @@
-"""The ready-made properties, each a function that hunts for an input that breaks it."""
+"""Properties of the same input run in another way: again, elsewhere, after others, in a batch, on
+other threads."""
 
 from __future__ import annotations
 
@@ -7,181 +8,90 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_harness.errors import DeviceFailed, MissingCapability
+from edge_harness.errors import MissingCapability
+from edge_harness.fidelity.checks import other_bits
 from edge_harness.fidelity.distance import Tolerance, distance
 from edge_harness.models.tensors import Array, Outputs
-from edge_harness.properties.hunt import NOT_RUN, Drawing, Hunt, Verdict, answers, hunt
+from edge_harness.properties.drawing import Ranges, drawing_of
+from edge_harness.properties.hunt import Hunt, hunt
+from edge_harness.properties.judging import Judged, answers, pairwise
 from edge_harness.properties.smallest import Inputs
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
 
 
-def _drawing(
-    ranges: Mapping[str, tuple[float, float]] | None,
-    samples: Sequence[Any],
-    float_range: tuple[float, float] | None,
-) -> Drawing:
-    given: dict[str, Any] = {} if float_range is None else {"float_range": float_range}
-    return Drawing(ranges=dict(ranges or {}), samples=tuple(samples), **given)
-
-
-def dead(answer: Outputs | DeviceFailed) -> Verdict | None:
-    if answer is NOT_RUN:
-        return Verdict(ran=False)
-    if isinstance(answer, DeviceFailed):
-        return Verdict(failure=f"the device failed: {answer.message.splitlines()[0]}", error=answer)
-    return None
-
-
-def pairwise(
-    first: Sequence[Outputs | DeviceFailed],
-    second: Sequence[Outputs | DeviceFailed],
-    compared: Callable[[Outputs, Outputs], Verdict],
-) -> list[Verdict]:
-    found = []
-    for a, b in zip(first, second, strict=True):
-        if isinstance(a, DeviceFailed) or isinstance(b, DeviceFailed):
-            found.append(dead(a) or dead(b) or Verdict())
-        else:
-            found.append(compared(a, b))
-    return found
-
-
-def check(
+def deterministic(
     session: Session,
-    judge: Callable[[Inputs, Outputs], str | None],
     *,
-    name: str = "check",
+    name: str = "deterministic",
     max_examples: int = 100,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    ranges: Ranges | None = None,
     samples: Sequence[Any] = (),
     float_range: tuple[float, float] | None = None,
 ) -> Hunt:
-    """A property of your own: ``judge(inputs, outputs)`` returns what is wrong, or nothing; an
-    ``AssertionError`` of its counts too.
-
-    Raises:
-        PropertyFailed: with the smallest failing input found.
-        DeviceFailed: an input kills the worker.
-    """
-
-    def verdicts(inputs: Sequence[Inputs]) -> list[Verdict]:
-        found = []
-        for sample, answer in zip(inputs, answers(session, inputs), strict=True):
-            if isinstance(answer, DeviceFailed):
-                found.append(dead(answer) or Verdict())
-                continue
-            try:
-                failure = judge(sample, answer) or ""
-            except AssertionError as error:
-                failure = str(error) or "assertion failed"
-            found.append(Verdict(failure=failure, answer=answer))
-        return found
-
-    drawing = _drawing(ranges, samples, float_range)
-    return hunt(session, verdicts, name=name, max_examples=max_examples, drawing=drawing)
-
-
-def survives(session: Session, **options: Any) -> Hunt:
-    """No legal input kills the worker or makes the runtime complain. Options as :func:`check`."""
-    return check(session, lambda inputs, outputs: None, **{"name": "survives", **options})
-
-
-def finite(session: Session, **options: Any) -> Hunt:
-    """No output holds NaN or infinity. Options as :func:`check`."""
-
-    def judge(inputs: Inputs, outputs: Outputs) -> str:
-        for name, values in outputs.items():
-            if values.dtype.kind in "fc" and not np.isfinite(values).all():
-                bad = ~np.isfinite(values)
-                where = np.argwhere(bad)[0].tolist()
-                return (
-                    f"output {name!r} has {int(bad.sum())} of {bad.size} values that are not "
-                    f"finite, the first at {where}: {values[tuple(where)]}"
-                )
-        return ""
-
-    return check(session, judge, **{"name": "finite", **options})
-
-
-def deterministic(
-    session: Session, *, max_examples: int = 100, name: str = "deterministic", **drawing: Any
-) -> Hunt:
-    """The same input gives the same bits when it is run again, and in a second worker."""
+    """The same input gives the same bits when it is run again, and in a second worker.
+    Arguments as those of :func:`edge_harness.properties.check`."""
+    drawing = drawing_of(ranges, samples, float_range)
     with session.again() as other:
 
-        def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
+        def judge(inputs: Sequence[Inputs]) -> list[Judged]:
             first = answers(session, inputs)
             again = pairwise(first, answers(session, inputs), _bits("in a second run"))
             elsewhere = pairwise(first, answers(other, inputs), _bits("in another worker"))
             return [a if a.failure else b for a, b in zip(again, elsewhere, strict=True)]
 
-        return hunt(
-            session, judge, name=name, max_examples=max_examples, drawing=of_options(drawing)
-        )
+        return hunt(session, judge, name=name, max_examples=max_examples, drawing=drawing)
 
 
-def of_options(options: Mapping[str, Any]) -> Drawing:
-    known = {"ranges": None, "samples": (), "float_range": None}
-    for name in options:
-        if name not in known:
-            raise TypeError(f"there is no argument {name!r}; known: {', '.join(known)}")
-    return _drawing(**{**known, **options})
-
-
-def _bits(what: str) -> Callable[[Outputs, Outputs], Verdict]:
-    return lambda one, other: Verdict(failure=_other_bits(one, other, what))
-
-
-def _other_bits(one: Mapping[str, Array], other: Mapping[str, Array], what: str) -> str:
-    for name, values in one.items():
-        theirs = other[name]
-        if values.shape != theirs.shape:
-            return f"output {name!r} has shape {theirs.shape} {what}, not {values.shape}"
-        if values.tobytes() != theirs.tobytes():
-            many = int(np.count_nonzero(values != theirs))
-            return f"output {name!r} differs {what} in {many} of {values.size} values"
-    return ""
+def _bits(what: str) -> Callable[[Outputs, Outputs], Judged]:
+    return lambda one, other: Judged(failure=other_bits(one, other, what))
 
 
 def independent(
-    session: Session, *, max_examples: int = 100, name: str = "independent", **drawing: Any
+    session: Session,
+    *,
+    name: str = "independent",
+    max_examples: int = 100,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """What an input gives does not depend on the inputs before it: no state leaks.
 
     Each batch runs in order in one fresh worker and in reverse in another. When an answer
     differs, the earlier inputs are cut down to one that suffices, if there is one.
     """
+    drawing = drawing_of(ranges, samples, float_range)
     history: list[Inputs] = []
 
-    def leaks(before: Sequence[Inputs], sample: Inputs) -> Verdict:
+    def leaks(before: Sequence[Inputs], sample: Inputs) -> Judged:
         with session.again() as one, session.again() as two:
             alone = answers(one, [sample])
             after = answers(two, [*before, sample], in_order=True)[-1:]
         many = "another input" if len(before) == 1 else f"{len(before)} other inputs"
         return pairwise(alone, after, _bits(f"after {many}"))[0]
 
-    def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
+    def judge(inputs: Sequence[Inputs]) -> list[Judged]:
         if history:
             return [leaks(history, sample) for sample in inputs]
         with session.again() as one, session.again() as two:
             forward = answers(one, inputs, in_order=True)
             back = answers(two, inputs[::-1], in_order=True)[::-1]
         found = pairwise(forward, back, _bits("when the inputs run in another order"))
-        for position, verdict in enumerate(found):
-            if not verdict.failure or verdict.error is not None:
+        for position, judged in enumerate(found):
+            if not judged.failure or judged.error is not None:
                 continue
             before, after = inputs[:position], inputs[:position:-1]
             for others in (before[-1:], after[-1:], before, after):
-                worse = leaks(others, inputs[position]) if others else Verdict()
+                worse = leaks(others, inputs[position]) if others else Judged()
                 if worse.failure:
                     history[:] = others
                     found[position] = worse
                     return found
         return found
 
-    return hunt(session, judge, name=name, max_examples=max_examples, drawing=of_options(drawing))
+    return hunt(session, judge, name=name, max_examples=max_examples, drawing=drawing)
 
 
 #: TFLite's optimised int8 kernels multiply one row and several with different code that rounds
@@ -209,14 +119,14 @@ def exact(session: Session, *, batch: bool = False) -> bool:
 
 def _same(
     session: Session, a: Outputs, b: Mapping[str, Array], what: str, tolerance: Tolerance | None
-) -> Verdict:
+) -> Judged:
     if tolerance is None:
-        return Verdict(failure=_other_bits(a, b, what))
+        return Judged(failure=other_bits(a, b, what))
     for tensor in session.outputs:
         far = distance(a[tensor.name], b[tensor.name], tensor, tensor, tolerance)
         if not far.units <= 1:
-            return Verdict(failure=f"output {tensor.name!r} differs {what}: {far.text}")
-    return Verdict()
+            return Judged(failure=f"output {tensor.name!r} differs {what}: {far.text}")
+    return Judged()
 
 
 def batch_invariant(
@@ -225,7 +135,9 @@ def batch_invariant(
     max_examples: int = 100,
     name: str = "batch_invariant",
     tolerance: Tolerance | None = None,
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """An input gives the same in a batch of three as alone: bit for bit where the runtime
     promises it (see :func:`exact`), else within ``tolerance``, by default 4 quantization steps
@@ -240,20 +152,21 @@ def batch_invariant(
             f"the batch size of {session.model.path.name} is fixed: {fixed[0]}",
             next_step="export the model with a free first dimension, or leave this property out",
         )
+    drawing = drawing_of(ranges, samples, float_range)
     limits = tolerance
     if limits is None and not exact(session, batch=True):
         limits = Tolerance(max_steps=UNPROMISED_STEPS)
 
-    def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
+    def judge(inputs: Sequence[Inputs]) -> list[Judged]:
         single = [{n: a[:1] for n, a in sample.items()} for sample in inputs]
         three = [
             {n: np.concatenate([a, a[..., ::-1], a]) for n, a in sample.items()}
             for sample in single
         ]
 
-        def compared(alone: Outputs, batch: Outputs) -> Verdict:
+        def compared(alone: Outputs, batch: Outputs) -> Judged:
             if any(len(v) != 3 * len(alone[n]) for n, v in batch.items()):
-                return Verdict(failure="the outputs do not follow the batch size")
+                return Judged(failure="the outputs do not follow the batch size")
             rows = [{n: v[row : row + 1] for n, v in batch.items()} for row in (0, 2)]
             first = _same(session, alone, rows[0], "in a batch, first row", limits)
             return (
@@ -264,7 +177,7 @@ def batch_invariant(
 
         return pairwise(answers(session, single), answers(session, three), compared)
 
-    return hunt(session, judge, name=name, max_examples=max_examples, drawing=of_options(drawing))
+    return hunt(session, judge, name=name, max_examples=max_examples, drawing=drawing)
 
 
 def thread_invariant(
@@ -274,7 +187,9 @@ def thread_invariant(
     max_examples: int = 100,
     name: str = "thread_invariant",
     tolerance: Tolerance | None = None,
-    **drawing: Any,
+    ranges: Ranges | None = None,
+    samples: Sequence[Any] = (),
+    float_range: tuple[float, float] | None = None,
 ) -> Hunt:
     """An input gives the same with ``threads`` threads (default: all of the board's cores, or 1
     where the session has them all): bit for bit where numbers are whole, else within
@@ -291,12 +206,13 @@ def thread_invariant(
             f"{session.device.name} has one core, so there is nothing to compare",
             next_step="leave this property out on this device",
         )
+    drawing = drawing_of(ranges, samples, float_range)
     limits = tolerance
     if limits is None and not exact(session):
         limits = Tolerance()
     with session.again(threads=wanted) as other:
 
-        def judge(inputs: Sequence[Inputs]) -> list[Verdict]:
+        def judge(inputs: Sequence[Inputs]) -> list[Judged]:
             what = f"with {wanted} threads instead of {now}"
             return pairwise(
                 answers(session, inputs),
@@ -304,6 +220,4 @@ def thread_invariant(
                 lambda a, b: _same(session, a, b, what, limits),
             )
 
-        return hunt(
-            session, judge, name=name, max_examples=max_examples, drawing=of_options(drawing)
-        )
+        return hunt(session, judge, name=name, max_examples=max_examples, drawing=drawing)
