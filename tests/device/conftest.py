@@ -36,6 +36,13 @@ def open_on():
     return start
 
 
+@pytest.fixture(scope="module")
+def board(open_on):
+    """A Raspberry Pi 4, for what is the same on every engine: on the one that needs least."""
+    with open_on("rpi4", "user") as device:
+        yield device
+
+
 @pytest.fixture(scope="session", params=["user", "docker", "vm"])
 def engine(request):
     return request.param

@@ -17,12 +17,6 @@ from fixtures import small_onnx
 from tests import planted
 
 
-@pytest.fixture(scope="module")
-def board(open_on):
-    with open_on("rpi4", "user") as device:
-        yield device
-
-
 @pytest.fixture
 def images(golden):
     return [image[np.newaxis] for image in golden("digits_int8")["inputs"]]

@@ -10,12 +10,6 @@ from fixtures import small_onnx
 from tests import planted
 
 
-@pytest.fixture(scope="module")
-def board(open_on):
-    with open_on("rpi4", "user") as device:
-        yield device
-
-
 @pytest.fixture
 def planted_in(tmp_path):
     def write(content, suffix):

@@ -8,12 +8,6 @@ from edge_harness.errors import Segfault
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e .[onnx]")
 
 
-@pytest.fixture(scope="module")
-def board(open_on):
-    with open_on("rpi4", "user") as device:
-        yield device
-
-
 def graph(path, nodes, inputs, outputs, constants):
     """Write a model of opset 13 to ``path``."""
     from onnx import TensorProto, helper, numpy_helper

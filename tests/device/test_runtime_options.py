@@ -10,12 +10,6 @@ import onnx
 from fixtures import small_onnx
 
 
-@pytest.fixture(scope="module")
-def board(open_on):
-    with open_on("rpi4", "user") as device:
-        yield device
-
-
 @pytest.fixture
 def qdq(tmp_path):
     path = tmp_path / "qdq.onnx"

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,20 +7,10 @@ import pytest
 from edge_harness import fidelity
 from edge_harness.errors import InputError
 from edge_harness.fidelity.compare import output_report
-from edge_harness.models.tensors import Tensor
 
+from tests import makers
 
-def tensor(**changes):
-    fields = {
-        "name": "y",
-        "index": 0,
-        "dtype": np.dtype("int8"),
-        "shape": (1, 3),
-        "shape_signature": (1, 3),
-        "scales": (0.25,),
-        "zero_points": (-1,),
-    }
-    return Tensor(**{**fields, **changes})
+tensor = partial(makers.tensor, name="y", dtype="int8", scales=(0.25,), zero_points=(-1,))
 
 
 def session_with(*outputs):

@@ -12,14 +12,12 @@ from edge_harness.errors import InputError, OptionError
 from edge_harness.fidelity.compare import build
 from edge_harness.fidelity.inputs import arranged, converted, laid_out
 from edge_harness.models.file import ModelFile
-from edge_harness.models.tensors import Outputs, Tensor
+from edge_harness.models.tensors import Outputs
+
+from tests.makers import tensor
 
 QUANTIZED = {"dtype": np.dtype("int8"), "scales": (1 / 256,), "zero_points": (-128,)}
 REAL = {"dtype": np.dtype("float32")}
-
-
-def tensor(name="y", shape=(1, 4), **fields):
-    return Tensor(name=name, index=0, shape=shape, shape_signature=shape, **fields)
 
 
 def runner(*outputs, inputs=(), model_format="tflite", name="model.tflite"):
@@ -34,7 +32,10 @@ def runner(*outputs, inputs=(), model_format="tflite", name="model.tflite"):
 
 def report(actual, wanted, *, mine=REAL, theirs=None, kind="port", **options):
     shape = np.shape(actual[0])
-    ours, other = tensor(shape=shape, **mine), tensor(shape=shape, **(theirs or mine))
+    ours, other = (
+        tensor("y", signature=shape, **mine),
+        tensor("y", signature=shape, **(theirs or mine)),
+    )
     return build(
         runner(ours),
         runner(other),
@@ -130,7 +131,14 @@ def test_outputs_that_never_change_and_are_wrong_failed():
 
 
 def test_no_samples_prove_nothing():
-    found = build(runner(tensor(**REAL)), runner(tensor(**REAL)), [], [], [], kind="port")
+    found = build(
+        runner(tensor("y", signature=(1, 4), **REAL)),
+        runner(tensor("y", signature=(1, 4), **REAL)),
+        [],
+        [],
+        [],
+        kind="port",
+    )
     assert (found.verdict.word, found.passed, found.equal) == ("vacuous", False, False)
     assert found.verdict.reason == "there were no samples: pass at least one input"
     assert found.verdict.figures == ()
@@ -162,7 +170,7 @@ def test_figures_that_a_comparison_does_not_have_are_left_out():
 
 
 def test_figures_are_of_the_devices_kind():
-    side = runner(tensor(shape=(1,), **REAL))
+    side = runner(tensor("y", signature=(1,), **REAL))
     side.device = SimpleNamespace(name="rpi4", engine="user", figure_kind="emulated")
     values = [Outputs(y=np.float32([1.0]))]
     found = build(side, side, [[np.float32([0])]], values, values, kind="port")
@@ -170,7 +178,7 @@ def test_figures_are_of_the_devices_kind():
 
 
 def test_a_nan_is_infinitely_many_steps_also_beside_an_output_that_is_near():
-    outputs = [tensor("a", (1,), **REAL), tensor("b", (1,), **QUANTIZED)]
+    outputs = [tensor("a", signature=(1,), **REAL), tensor("b", signature=(1,), **QUANTIZED)]
     actual = [Outputs(a=np.float32([np.nan]), b=np.int8([3]))]
     wanted = [Outputs(a=np.float32([0.5]), b=np.int8([2]))]
     side = runner(*outputs)
@@ -215,8 +223,8 @@ def test_json_holds_no_infinities():
 
 
 def test_outputs_are_mapped_by_name_or_by_a_function():
-    mine = [tensor("scores", (2,), **REAL), tensor("extra", (2,), **REAL)]
-    ours, theirs = runner(*mine), runner(tensor("logits", (2,), **REAL))
+    mine = [tensor("scores", signature=(2,), **REAL), tensor("extra", signature=(2,), **REAL)]
+    ours, theirs = runner(*mine), runner(tensor("logits", signature=(2,), **REAL))
     values = np.float32([1, 2])
     actual = [Outputs(scores=values, extra=values)]
     wanted = [Outputs(logits=values)]
@@ -239,8 +247,8 @@ def test_channels_are_moved_between_formats_only():
 
 
 def test_samples_are_quantized_for_one_side_and_real_for_the_other():
-    ours = runner(inputs=[tensor("x", (1, 2), **QUANTIZED)])
-    theirs = runner(inputs=[tensor("image", (1, 2), **REAL)])
+    ours = runner(inputs=[tensor("x", signature=(1, 2), **QUANTIZED)])
+    theirs = runner(inputs=[tensor("image", signature=(1, 2), **REAL)])
     arrays = arranged(np.float32([[0.0, 0.5]]), ours)
     assert arrays[0].tolist() == [[-128, 0]]
     assert converted(arrays, ours, theirs)[0].tolist() == [[0.0, 0.5]]
@@ -250,11 +258,13 @@ def test_samples_are_quantized_for_one_side_and_real_for_the_other():
 
 def test_a_sample_that_is_not_finite_cannot_become_an_integer():
     with pytest.raises(InputError, match="not finite"):
-        arranged(np.float32([[0.0, np.nan]]), runner(inputs=[tensor("x", (1, 2), **QUANTIZED)]))
+        arranged(
+            np.float32([[0.0, np.nan]]), runner(inputs=[tensor("x", signature=(1, 2), **QUANTIZED)])
+        )
 
 
 def test_samples_with_wrong_names_are_refused():
-    ours = runner(inputs=[tensor("x", (1, 2), **REAL)])
+    ours = runner(inputs=[tensor("x", signature=(1, 2), **REAL)])
     with pytest.raises(InputError, match="'z'"):
         arranged({"z": np.float32([[1, 2]])}, ours)
 

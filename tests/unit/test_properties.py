@@ -11,23 +11,14 @@ from edge_harness import properties
 from edge_harness.errors import BootFailed, MissingCapability, OptionError, Segfault
 from edge_harness.evidence import Verdict
 from edge_harness.models.file import read_model
-from edge_harness.models.tensors import Outputs, Tensor
+from edge_harness.models.tensors import Outputs
 from hypothesis import settings
 from hypothesis.database import InMemoryExampleDatabase
 
+from tests.makers import tensor
+
 #: A file to name; what is run is a Python function.
 FILE = read_model(Path(__file__).parents[2] / "fixtures/models/digits_float.tflite")
-
-
-def tensor(dtype, signature, name, **quantization):
-    return Tensor(
-        name=name,
-        index=0,
-        dtype=np.dtype(dtype),
-        shape=tuple(max(n, 1) for n in signature),
-        shape_signature=signature,
-        **quantization,
-    )
 
 
 class Function:
@@ -35,8 +26,8 @@ class Function:
 
     def __init__(self, function, shape=(1, 64), dtype="int8", out="int8", out_shape=(1, 4)):
         self.function = function
-        self.inputs = (tensor(dtype, shape, "x"),)
-        self.outputs = (tensor(out, out_shape, "y"),)
+        self.inputs = (tensor("x", dtype, shape),)
+        self.outputs = (tensor("y", out, out_shape),)
         self.device = SimpleNamespace(name="rpi4", engine="user", figure_kind="emulated")
         self.model = replace(FILE, path=Path("f.tflite"))
         self.runtime, self.kernels = "numpy", "python"

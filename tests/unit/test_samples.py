@@ -13,12 +13,8 @@ from edge_harness.errors import InputError
 from edge_harness.models import archives
 from edge_harness.models.archives import Unreadable, read_arrays
 from edge_harness.models.samples import arrange_samples, drawn, made_up, read_samples
-from edge_harness.models.tensors import Tensor
 
-
-def tensor(name="x", dtype="float32", shape=(1, 3), **fields):
-    kind = np.dtype(dtype)
-    return Tensor(name=name, index=0, dtype=kind, shape=shape, shape_signature=shape, **fields)
+from tests.makers import tensor
 
 
 def saved(tmp_path, /, **arrays):
@@ -50,7 +46,7 @@ def test_labels_and_outputs_may_lie_beside_the_inputs(tmp_path):
 
 
 def test_several_inputs_are_taken_by_name(tmp_path):
-    inputs = [tensor("a"), tensor("b", shape=(2,))]
+    inputs = [tensor("a"), tensor("b", signature=(2,))]
     rows, _ = arranged(tmp_path, inputs, b=np.ones((4, 2), "f4"), a=np.zeros((4, 3), "f4"))
     assert [array.shape for array in rows[0]] == [(1, 3), (2,)]
 
@@ -125,13 +121,13 @@ def test_text_and_an_empty_archive_are_no_samples(tmp_path):
 def test_arrays_without_names_go_in_the_models_order(tmp_path):
     path = tmp_path / "samples.npz"
     np.savez(path, np.zeros((4, 3), "f4"), np.ones((4, 2), "f4"))
-    inputs = [tensor("a"), tensor("b", shape=(2,))]
+    inputs = [tensor("a"), tensor("b", signature=(2,))]
     rows, _ = arrange_samples(read_samples(path), inputs, path)
     assert [array.tolist() for array in rows[0]] == [[[0, 0, 0]], [1, 1]]
 
 
 def test_one_sample_needs_no_axis_for_more(tmp_path):
-    rows, _ = arranged(tmp_path, [tensor(shape=(8, 3))], x=np.zeros((8, 3), "f4"))
+    rows, _ = arranged(tmp_path, [tensor(signature=(8, 3))], x=np.zeros((8, 3), "f4"))
     assert [row[0].shape for row in rows] == [(8, 3)]
 
 
@@ -271,7 +267,7 @@ def test_plain_arrays_come_back_as_they_were(tmp_path, array):
 
 
 def test_drawn_samples_are_the_same_every_time_and_cover_the_steps():
-    inputs = [tensor(dtype="int8", shape=(1, 400), scales=(0.1,), zero_points=(0,))]
+    inputs = [tensor(dtype="int8", signature=(1, 400), scales=(0.1,), zero_points=(0,))]
     first, again = drawn(inputs), drawn(inputs)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
     assert (first[0][0].min(), first[0][0].max()) == (-128, 127)
@@ -284,7 +280,7 @@ def test_indices_are_not_guessed():
 
 @pytest.mark.parametrize("dtype", ["float16", "complex64", "bool", "int16", "uint32", "int64"])
 def test_drawn_samples_have_the_inputs_dtype_and_their_count(dtype):
-    inputs = [tensor(dtype=dtype, shape=(-1, 50), scales=(0.5,), zero_points=(0,))]
+    inputs = [tensor(dtype=dtype, signature=(-1, 50), scales=(0.5,), zero_points=(0,))]
     rows = drawn(inputs, count=3, seed=1)
     assert [(row[0].dtype, row[0].shape) for row in rows] == [(np.dtype(dtype), (1, 50))] * 3
     if np.dtype(dtype).kind in "iu":

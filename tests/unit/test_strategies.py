@@ -4,30 +4,21 @@ import numpy as np
 import pytest
 from edge_harness import strategies as edge
 from edge_harness.errors import InputError, OptionError
-from edge_harness.models.tensors import Tensor, arrange
+from edge_harness.models.tensors import arrange
 from edge_harness.strategies.space import CODES, Space
 from edge_harness.strategies.values import PATTERNS, paint, pattern_names, span_of
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
+from tests.makers import tensor
+
 DTYPES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint32", "uint64", "float16"]
 DTYPES += ["float32", "float64", "complex64", "complex128"]
 
 
-def tensor(dtype, signature=(1, 3), name="x", **quantization):
-    return Tensor(
-        **quantization,
-        name=name,
-        index=0,
-        dtype=np.dtype(dtype),
-        shape=tuple(max(n, 1) for n in signature),
-        shape_signature=signature,
-    )
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_drawn_inputs_fit_the_model(dtype):
-    session = SimpleNamespace(inputs=(tensor(dtype), tensor(dtype, (-1, 2), "y")))
+    session = SimpleNamespace(inputs=(tensor("x", dtype), tensor("y", dtype, (-1, 2))))
 
     @settings(max_examples=25, database=None)
     @given(edge.inputs(session))
@@ -42,19 +33,19 @@ def test_drawn_inputs_fit_the_model(dtype):
 
 
 def test_a_failing_input_shrinks_to_its_smallest_form():
-    session = SimpleNamespace(inputs=(tensor("int8"),))
+    session = SimpleNamespace(inputs=(tensor("x", "int8"),))
     smallest = find(edge.inputs(session, dense=False), lambda v: bool((v["x"] >= 50).any()))
     assert sorted(smallest["x"].ravel().tolist()) in ([0, 0, 50], [50, 50, 50])
 
 
 def test_dense_noise_is_among_the_draws():
-    session = SimpleNamespace(inputs=(tensor("int8", (1, 500)),))
+    session = SimpleNamespace(inputs=(tensor("x", "int8", (1, 500)),))
     found = find(edge.inputs(session), lambda v: len(np.unique(v["x"])) > 150)
     assert found["x"].shape == (1, 500)
 
 
 def test_single_elements_can_be_given_by_name():
-    session = SimpleNamespace(inputs=(tensor("float32"),))
+    session = SimpleNamespace(inputs=(tensor("x", "float32"),))
     found = find(edge.inputs(session, elements={"x": st.just(np.float32(7.0))}), lambda v: True)
     assert found["x"].tolist() == [[7.0, 7.0, 7.0]]
     with pytest.raises(OptionError, match="no input 'z'"):
@@ -69,7 +60,9 @@ def test_images_have_the_shape_asked_for(image):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_coded_inputs_fit_the_model_and_their_codes(dtype):
-    session = SimpleNamespace(inputs=(tensor(dtype, (-1, 8, 8, 3)), tensor(dtype, (1, 16), "y")))
+    session = SimpleNamespace(
+        inputs=(tensor("x", dtype, (-1, 8, 8, 3)), tensor("y", dtype, (1, 16)))
+    )
     space = Space.of(session)
     for code in (*range(60), CODES - 1):
         one, two = space.build(code), space.build(code)
@@ -80,7 +73,7 @@ def test_coded_inputs_fit_the_model_and_their_codes(dtype):
 
 def test_small_codes_are_simple_inputs():
     session = SimpleNamespace(
-        inputs=(tensor("int8", (1, 4), scales=(0.1,), zero_points=(-7,)), tensor("int64", name="n"))
+        inputs=(tensor("x", "int8", (1, 4), scales=(0.1,), zero_points=(-7,)), tensor("n", "int64"))
     )
     built = [Space.of(session).build(code) for code in range(3)]
     assert [int(values["x"][0, 0]) for values in built] == [-7, 127, -128]
@@ -91,7 +84,7 @@ def test_small_codes_are_simple_inputs():
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (1, 5), (2, 9, 4), (1, 3, 8, 8), (1, 8, 8, 1)])
 def test_every_pattern_paints_every_shape(pattern, shape):
     for dtype in ("int8", "float32", "uint64"):
-        span = span_of(tensor(dtype, shape))
+        span = span_of(tensor("x", dtype, shape))
         array = paint(span, shape, pattern, 3)
         assert array.shape == shape
         assert array.dtype == dtype
@@ -99,7 +92,7 @@ def test_every_pattern_paints_every_shape(pattern, shape):
 
 
 def test_the_power_of_natural_noise_falls_with_the_square_of_the_frequency():
-    span = span_of(tensor("float32", (1, 128, 128, 1)))
+    span = span_of(tensor("x", "float32", (1, 128, 128, 1)))
     image = paint(span, (1, 128, 128, 1), "natural", 0)[0, :, :, 0]
     power = np.abs(np.fft.fft2(image - image.mean())) ** 2
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
@@ -109,16 +102,16 @@ def test_the_power_of_natural_noise_falls_with_the_square_of_the_frequency():
 
 
 def test_floats_get_subnormal_numbers():
-    span = span_of(tensor("float32", (1, 100)))
+    span = span_of(tensor("x", "float32", (1, 100)))
     array = paint(span, (1, 100), pattern_names(span)[-1], 0)
     assert (np.abs(array) < np.finfo(np.float32).tiny).all()
     assert np.count_nonzero(array) > 90
-    away = span_of(tensor("float32", (1, 100)), bounds=(5, 6))
+    away = span_of(tensor("x", "float32", (1, 100)), bounds=(5, 6))
     assert pattern_names(away) == list(PATTERNS), "they would lie outside"
 
 
 def test_ranges_are_kept():
-    session = SimpleNamespace(inputs=(tensor("int64", (1, 16), "tokens"),))
+    session = SimpleNamespace(inputs=(tensor("tokens", "int64", (1, 16)),))
     kept = {"tokens": (5, 300)}
 
     @settings(max_examples=50, database=None)
@@ -136,7 +129,7 @@ def test_ranges_are_kept():
 
 
 def test_a_big_tensor_costs_few_choices():
-    session = SimpleNamespace(inputs=(tensor("float32", (1, 224, 224, 3)),))
+    session = SimpleNamespace(inputs=(tensor("x", "float32", (1, 224, 224, 3)),))
 
     @settings(max_examples=15, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(edge.inputs(session))
@@ -147,7 +140,7 @@ def test_a_big_tensor_costs_few_choices():
 
 
 def test_batches_shrink_to_the_inputs_that_matter():
-    session = SimpleNamespace(inputs=(tensor("int8", (1, 100)),))
+    session = SimpleNamespace(inputs=(tensor("x", "int8", (1, 100)),))
 
     def dense(values):
         return len(np.unique(values["x"])) > 50
@@ -180,7 +173,7 @@ def test_perturbed_samples_stay_near_and_in_range():
         assert np.abs(values["x"]).max() <= 1
 
     check()
-    session = SimpleNamespace(inputs=(tensor("float32", (1, 30)),))
+    session = SimpleNamespace(inputs=(tensor("x", "float32", (1, 30)),))
     found = find(
         edge.inputs(session, samples=[sample["x"]]), lambda v: np.array_equal(v["x"], sample["x"])
     )

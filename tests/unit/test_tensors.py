@@ -1,22 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from edge_harness.errors import InputError
-from edge_harness.models.tensors import Outputs, Tensor, arrange, checked
+from edge_harness.models.tensors import Outputs, arrange, checked
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import makers
 
-def tensor(**changes):
-    fields = {
-        "name": "x",
-        "index": 0,
-        "dtype": np.dtype("int8"),
-        "shape": (1, 4),
-        "shape_signature": (1, 4),
-        "scales": (0.5,),
-        "zero_points": (3,),
-    }
-    return Tensor(**{**fields, **changes})
+tensor = partial(makers.tensor, dtype="int8", signature=(1, 4), scales=(0.5,), zero_points=(3,))
 
 
 def test_a_fitting_array_passes_unchanged():
@@ -48,7 +41,7 @@ def test_a_missing_batch_axis_is_named():
 
 
 def test_free_dimensions_take_any_size():
-    free = tensor(shape_signature=(-1, 4))
+    free = tensor(signature=(-1, 4))
     assert checked(np.zeros((7, 4), np.int8), free).shape == (7, 4)
     with pytest.raises(InputError, match=r"takes shape \[-1, 4\]"):
         checked(np.zeros((7, 5), np.int8), free)
@@ -102,5 +95,5 @@ def test_quantizing_saturates_and_rounds_half_away_from_zero():
 
 
 def test_per_channel_scales_follow_their_axis():
-    channels = tensor(shape=(1, 2), scales=(1.0, 10.0), zero_points=(0, 1), axis=1)
+    channels = tensor(signature=(1, 2), scales=(1.0, 10.0), zero_points=(0, 1), axis=1)
     assert channels.dequantize(np.array([[3, 3]], np.int8)).tolist() == [[3.0, 20.0]]
