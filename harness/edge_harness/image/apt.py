@@ -14,9 +14,9 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from edge_harness.cache import cache_dir, explained, locked, refuse_full, remove_tree
+from edge_harness.cache import built, cache_dir, explained, locked, refuse_full, remove_tree
 from edge_harness.errors import ImageBuildFailed, MissingTool
 
 MIRROR_VARIABLE = "EDGE_HARNESS_DEBIAN_MIRROR"
@@ -25,6 +25,7 @@ _KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 )
+_IN_PACKAGE = "usr/share/keyrings/debian-archive-keyring.gpg"
 #: Which of the host's settings the private configuration takes over: how to reach the mirror.
 _TRANSPORT = re.compile(r"^Acquire::(https?|ftp|Retries|Check-|ForceIPv|Queue-)", re.IGNORECASE)
 
@@ -94,10 +95,14 @@ def keyring() -> Path:
     for name in (chosen,) if chosen else _KEYRINGS:
         if Path(name).is_file():
             return Path(name)
-    folder = cache_dir() / "keyring"
-    wanted = folder / "usr/share/keyrings/debian-archive-keyring.gpg"
-    if not chosen and not wanted.is_file():
-        folder.mkdir(exist_ok=True)
+    missing = ImageBuildFailed(
+        f"the Debian archive's keys are not here ({chosen or _KEYRINGS[0]!r})",
+        next_step="install debian-archive-keyring, or name the file in " + KEYRING_VARIABLE,
+    )
+    if chosen:
+        raise missing
+
+    def build(folder: Path) -> dict[str, Any]:
         subprocess.run(
             [_tool("apt-get"), "download", "-q", "debian-archive-keyring"],
             cwd=folder,
@@ -105,14 +110,13 @@ def keyring() -> Path:
             check=False,
             timeout=120,
         )
-        for deb in folder.glob("*.deb"):
-            unpack([deb], folder)
-    if chosen or not wanted.is_file():
-        raise ImageBuildFailed(
-            f"the Debian archive's keys are not here ({chosen or _KEYRINGS[0]!r})",
-            next_step="install debian-archive-keyring, or name the file in " + KEYRING_VARIABLE,
-        )
-    return wanted
+        debs = sorted(folder.glob("*.deb"))
+        packages = unpack(debs, folder)
+        if not (folder / _IN_PACKAGE).is_file():
+            raise missing
+        return {"packages": packages}
+
+    return built(cache_dir() / "tools" / "debian-archive-keyring", build).path / _IN_PACKAGE
 
 
 def configuration(

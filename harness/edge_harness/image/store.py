@@ -18,8 +18,8 @@ KINDS = {
     "disks": "disk",
     "snapshots": "snapshot",
 }
-#: Made again within a second or two, and listed nowhere.
-_OTHER = ("tools", "agents")
+#: What is listed nowhere: made again within seconds, or small.
+_OTHER = ("tools", "agents", "clock")
 
 
 def list_images() -> list[dict[str, Any]]:
