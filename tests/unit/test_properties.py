@@ -365,7 +365,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(OptionError, match="no property 'quick'"):
         properties.check_all(Function(first_four), skip={"quick"})
     with pytest.raises(TypeError, match="unexpected keyword argument 'example'"):
-        properties.deterministic(Function(first_four), example=3)
+        properties.deterministic(Function(first_four), example=3)  # type: ignore[call-arg]
 
 
 def test_failures_survive_pickling():
