@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_harness.errors import RuntimeFailed, UnsupportedModel
 from edge_harness.models.file import ModelFile
@@ -199,24 +198,4 @@ def _widened(proto: Any) -> Any:
     return copy
 
 
-def rounded(values: npt.NDArray[Any], zero_point: Array, dtype: np.dtype[Any]) -> Array:
-    """Half to even, shifted and saturated to ``dtype``'s range.
-
-    Raises:
-        NotImplementedError: ``dtype`` is no integer (8-bit floats).
-    """
-    if dtype.kind in "iu":
-        limits: Any = np.iinfo(dtype)
-    else:
-        import ml_dtypes  # onnx brings it, for 4-bit integers
-
-        try:
-            limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call, unused-ignore]
-        except ValueError:
-            raise NotImplementedError(f"rounding to {dtype.name}") from None
-    whole = np.rint(values.astype(np.float64)) + zero_point.astype(np.float64)
-    result: Array = np.clip(whole, limits.min, limits.max).astype(dtype)
-    return result
-
-
-__all__ = ["Evaluator", "rounded"]
+__all__ = ["Evaluator"]

@@ -21,6 +21,26 @@ import numpy.typing as npt
 from edge_harness.models.tensors import Array
 
 
+def rounded(values: npt.NDArray[Any], zero_point: Array, dtype: np.dtype[Any]) -> Array:
+    """Half to even, shifted and saturated to ``dtype``'s range.
+
+    Raises:
+        NotImplementedError: ``dtype`` is no integer (8-bit floats).
+    """
+    if dtype.kind in "iu":
+        limits: Any = np.iinfo(dtype)
+    else:
+        import ml_dtypes  # onnx brings it, for 4-bit integers
+
+        try:
+            limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call, unused-ignore]
+        except ValueError:
+            raise NotImplementedError(f"rounding to {dtype.name}") from None
+    whole = np.rint(values.astype(np.float64)) + zero_point.astype(np.float64)
+    result: Array = np.clip(whole, limits.min, limits.max).astype(dtype)
+    return result
+
+
 def _along(parameter: Array, ndim: int, axis: int) -> Array:
     if parameter.size == 1 or parameter.ndim != 1:
         return parameter.reshape(()) if parameter.size == 1 else parameter
@@ -64,8 +84,6 @@ def _requantized(
     sums: npt.NDArray[np.int64], factor: Array, zero_point: Array | None, dtype: np.dtype[Any]
 ) -> Array:
     """As MLAS: the 32-bit sum as float32 times a float32 factor, half to even, saturated."""
-    from edge_harness.fidelity.evaluator import rounded
-
     scaled = sums.astype(np.float32) * factor.astype(np.float32)
     zero = np.zeros((), dtype) if zero_point is None else np.asarray(zero_point)
     return rounded(scaled, zero, zero.dtype)
@@ -104,8 +122,6 @@ def operators() -> list[Any]:
     from onnx import helper
     from onnx.reference.op_run import OpRun
     from onnx.reference.ops.op_conv import _conv_implementation
-
-    from edge_harness.fidelity.evaluator import rounded
 
     class QuantizeLinear(OpRun):  # type: ignore[misc, unused-ignore]
         def _run(
