@@ -55,10 +55,14 @@ def _parts(node: ast.AST) -> Iterator[ast.AST]:
         yield from _parts(each)
 
 
+_NAME = "|".join(re.escape(name) for name in sorted(NAMES, key=len, reverse=True))
+#: Two names one after the other: ``user|docker``, ``user, docker``, ``.tflite or .onnx``.
+_LIST = re.compile(rf"(?<![\w-])({_NAME})[`'\"]*\s*([,|/;\s]|or|and)\s*[`'\"]*({_NAME})(?![\w-])")
+
+
 def _listed(text: str) -> bool:
-    """Whether ``text`` is nothing but several of the names, as in ``"user vm".split()``."""
-    words = [word for word in re.split(r"[\s,|/;]+", text) if word not in ("", "or", "and")]
-    return len(words) > 1 and all(word in NAMES for word in words)
+    """Whether ``text`` lists names, as help texts and ``"user vm".split()`` do."""
+    return _LIST.search(text) is not None
 
 
 def _is_name(node: ast.AST | None) -> bool:
@@ -137,6 +141,10 @@ class Finder(ast.NodeVisitor):
             self._hit(node, "looks up", self._told(node.slice))
         self.generic_visit(node)
 
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Constant):  # a docstring tells readers, not programs
+            self.generic_visit(node)
+
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and _listed(node.value):
             self._hit(node, "lists", [node.value])
@@ -187,6 +195,9 @@ def test_no_code_outside_their_homes_tells_engines_runtimes_or_formats_by_name()
         "DISTRIBUTION = {'litert': 1}",
         "names = 'user docker vm'.split()",
         "click.option('--engine', metavar='user|docker|vm')",
+        "click.option('--engine', help='what runs the device: user, docker or vm')",
+        "raise ModelError('neither', next_step='use a .tflite or .onnx file')",
+        "raise ModelError(f'neither {what}: use user or docker')",
         "ONNX = 'onnx'\ndef f(model):\n    return model.format == ONNX",
         "ONNX = FORMATS['onnx']\ndef f(model):\n    return model.format is ONNX",
         "if model.format is FORMATS['onnx']: pass",

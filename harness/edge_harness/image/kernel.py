@@ -78,7 +78,8 @@ def flavour(arch: str, page_size_kib: int) -> tuple[str, str]:
         have = ", ".join(f"{a} with {size} KiB pages" for a, size in FLAVOURS)
         raise MissingCapability(
             f"Debian has no kernel for {arch} with {page_size_kib} KiB pages",
-            next_step=f"use --engine=user or docker for this board; kernels are there for {have}",
+            next_step="leave --engine at auto, which takes one that needs no kernel for this "
+            f"board; kernels are there for {have}",
         ) from None
 
 
