@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,23 +12,9 @@ from edge_harness.models import samples
 from edge_harness.models.file import ModelFile
 from edge_harness.models.samples import read_samples
 from edge_harness.models.tensors import Array
+from edge_harness.runtimes import FORMATS
 
 _SEED = 20240611
-#: The numpy types of the TFLite schema's TensorType numbers that a measurement can fill.
-_TYPES = {
-    0: "float32",
-    1: "float16",
-    2: "int32",
-    3: "uint8",
-    4: "int64",
-    6: "bool",
-    7: "int16",
-    9: "int8",
-    10: "float64",
-    12: "uint64",
-    15: "uint32",
-    16: "uint16",
-}
 
 
 def default_inputs(model: ModelFile) -> tuple[Array, ...]:
@@ -50,58 +34,18 @@ def made_up(types: Iterable[tuple[str, Sequence[int]]]) -> tuple[Array, ...]:
 
 def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
     """``(dtype, shape)`` of each input, from the file."""
-    if model.format != "tflite":
-        return _onnx_types(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the generated code warns of its own deprecations
-        import tflite
-
-        graph = tflite.Model.GetRootAs(model.content, 0).Subgraphs(0)
-        found = []
-        for position in range(graph.InputsLength()):
-            tensor = graph.Tensors(graph.Inputs(position))
-            if tensor.Type() not in _TYPES:
-                raise InputError(
-                    f"{str(model.path)!r} has an input of a type that cannot be made up",
-                    next_step="give inputs: session.latency(inputs), or --samples FILE.npz",
-                )
-            shape = tuple(max(1, tensor.Shape(i)) for i in range(tensor.ShapeLength()))
-            found.append((_TYPES[tensor.Type()], shape))
-        return found
+    found = [(dtype, shape) for _, dtype, shape in FORMATS[model.format].inputs(model)]
+    if not all(dtype for dtype, _ in found):
+        raise InputError(
+            f"{str(model.path)!r} has an input of a type that cannot be made up",
+            next_step="give inputs: session.latency(inputs), or --samples FILE.npz",
+        )
+    return found
 
 
 def input_names(model: ModelFile) -> list[str]:
     """The name of each input, from the file."""
-    if model.format != "tflite":
-        return [value.name for value in _onnx_inputs(model)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as above
-        import tflite
-
-        graph = tflite.Model.GetRootAs(model.content, 0).Subgraphs(0)
-        names = [graph.Tensors(graph.Inputs(i)).Name() for i in range(graph.InputsLength())]
-        return [(name or b"").decode(errors="replace") for name in names]
-
-
-def _onnx_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
-    from edge_harness.models import onnx as onnx_file
-
-    numpy_type = onnx_file.package("a latency").helper.tensor_dtype_to_np_dtype
-    return [
-        (
-            np.dtype(numpy_type(value.type.tensor_type.elem_type)).name,
-            tuple(max(1, d.dim_value) for d in value.type.tensor_type.shape.dim),
-        )
-        for value in _onnx_inputs(model)
-    ]
-
-
-def _onnx_inputs(model: ModelFile) -> list[Any]:
-    from edge_harness.models import onnx as onnx_file
-
-    graph = onnx_file.parse(model.content, model.path).graph
-    constant = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in constant]
+    return [name for name, _, _ in FORMATS[model.format].inputs(model)]
 
 
 def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
