@@ -7,20 +7,8 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from click.testing import CliRunner
 from edge_harness.cli import COMMANDS, main
 from edge_harness.extensions import extensions
-
-
-@pytest.fixture
-def edge(tmp_path, monkeypatch):
-    """Runs the command with an empty cache, without Docker and outside any project."""
-    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_HARNESS_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments, **options: CliRunner().invoke(main, list(arguments), **options)
 
 
 def every_command():

@@ -10,24 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
 from edge_harness import errors
-from edge_harness.cli import main
 from edge_harness.commands.status import Status, of_error, of_verdict, worst, worst_of_programs
 from edge_harness.evidence import VERDICT_WORDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
-
-
-@pytest.fixture
-def edge(tmp_path, monkeypatch):
-    """Runs the command with an empty cache, without Docker and outside any project."""
-    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    for name in ("EDGE_DEVICE", "EDGE_ENGINE", "EDGE_HARNESS_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments, **options: CliRunner().invoke(main, list(arguments), **options)
 
 
 @pytest.mark.parametrize(
