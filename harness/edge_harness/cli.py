@@ -94,18 +94,11 @@ class Door(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            import difflib
+            from edge_harness.errors import did_you_mean
 
             known = self.list_commands(ctx)
-            close = difflib.get_close_matches(args[0], known, n=1, cutoff=0.5)
-            ctx.fail(
-                f"there is no command {args[0]!r}"
-                + (
-                    f"; did you mean {close[0]!r}?"
-                    if close
-                    else f"; use one of: {', '.join(known)}"
-                )
-            )
+            hint = did_you_mean(args[0], known) or f"; use one of: {', '.join(known)}"
+            ctx.fail(f"there is no command {args[0]!r}{hint}")
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with ending():
@@ -134,9 +127,9 @@ def _loaded(extension: Extension) -> click.Command:
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from importlib.metadata import version
+    from edge_harness import __version__
 
-    click.echo(f"edge-harness {version('pytest-edge-harness')}")
+    click.echo(f"edge-harness {__version__}")
     ctx.exit(Status.HELD)
 
 
