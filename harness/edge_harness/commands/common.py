@@ -325,9 +325,12 @@ def print_table(table: Table, to: Console) -> None:
     if to.is_terminal:
         to.print(table)
         return
-    to.width = _ANY
-    with to.capture() as capture:
-        to.print(table)
+    width, to.width = to.width, _ANY
+    try:
+        with to.capture() as capture:
+            to.print(table)
+    finally:
+        to.width = width
     for line in capture.get().splitlines():
         to.out(line.rstrip(), highlight=False)
 

@@ -153,8 +153,8 @@ class _Question:
         lines = [str(report)]
         if self.samples is None:
             lines.append(
-                f"  {_drawn()}: of quantization such samples say little;\n  give real ones with "
-                "--samples"
+                f"  samples:   {_drawn()}; they say little of quantization,\n"
+                "             give real ones with --samples"
             )
         if walk is not None:
             lines.append(f"\n{walk}")

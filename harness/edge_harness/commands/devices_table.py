@@ -11,13 +11,12 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from edge_harness.commands import common
 from edge_harness.profiles import Profile, ProfileRegistry, builtin_dir
 from edge_harness.runtimes import RUNTIMES
 
 #: Columns of a terminal that all of the table's columns fit into.
 _WIDE = 120
-#: Columns for what is read by programs or kept in files.
-_PIPE = 160
 
 
 def as_dict(profile: Profile) -> dict[str, Any]:
@@ -46,10 +45,10 @@ def print_table(registry: ProfileRegistry, console: Console) -> None:
     table.add_column("board")
     table.add_column("cores", no_wrap=True)
     table.add_column("MHz", justify="right", no_wrap=True)
-    table.add_column("ISA", no_wrap=True)
     table.add_column("RAM", justify="right", no_wrap=True)
-    table.add_column("OS", no_wrap=True)
     if wide:
+        table.add_column("ISA", no_wrap=True)
+        table.add_column("OS", no_wrap=True)
         table.add_column("runs as", no_wrap=True)
     if wide and own:
         table.add_column("from", overflow="fold")
@@ -59,22 +58,18 @@ def print_table(registry: ProfileRegistry, console: Console) -> None:
             profile.title,
             _cores(profile),
             f"{profile.cpu.mhz:g}",
-            profile.cpu.isa,
             _memory(profile.memory.ram_mib),
-            f"{profile.os.suite} {profile.os.arch}" if wide else profile.os.arch,
         ]
         if wide:
-            cells.append(f"qemu {profile.emulation.qemu_cpu}")
+            cells += [
+                profile.cpu.isa,
+                f"{profile.os.suite} {profile.os.arch}",
+                f"qemu {profile.emulation.qemu_cpu}",
+            ]
         if wide and own:
             cells.append("built in" if _is_builtin(profile) else profile.source_file)
         table.add_row(*(escape(cell) for cell in cells))
-    width = console.width
-    try:
-        if not console.is_terminal:
-            console.width = max(width, _PIPE)
-        console.print(table)
-    finally:
-        console.width = width
+    common.print_table(table, console)
     for error in broken:
         console.print(
             f"[red]not usable:[/red] {escape(error.message)}", soft_wrap=True, highlight=False

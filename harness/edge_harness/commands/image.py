@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_harness.commands import common
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Columns of a terminal that key and content fit into side by side.
+_WIDE = 120
 
 
 @click.group()
@@ -27,16 +35,28 @@ def ls(as_json: bool) -> None:
     if not entries:
         click.echo("the cache is empty; 'edge-harness setup' fills it")
         return
+    _print(entries, common.console())
+
+
+def _print(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """An entry a line; on a narrow terminal what it holds stands below its key, which is never
+    cut, as ``image rm`` takes it."""
+    from rich.markup import escape
     from rich.table import Table
 
+    wide = not console.is_terminal or console.width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("kind", "key", "arch", "MiB", "last used", "content"):
-        table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
+    for title in ("kind", "arch", "MiB", "last used"):
+        table.add_column(title, justify="right" if title == "MiB" else "left", no_wrap=True)
+    table.add_column("key", overflow="fold")
+    if wide:
+        table.add_column("content")
     for entry in entries:
         used = time.strftime("%Y-%m-%d", time.localtime(entry["used"]))
-        size = f"{entry['size_mib']:.0f}"
-        table.add_row(entry["kind"], entry["key"], entry["arch"], size, used, entry["content"])
-    common.print_table(table, common.console())
+        key, content = escape(entry["key"]), escape(entry["content"])
+        cells = (key, content) if wide else (f"{key}\n  [dim]{content}[/dim]",)
+        table.add_row(entry["kind"], entry["arch"], f"{entry['size_mib']:.0f}", used, *cells)
+    common.print_table(table, console)
 
 
 @image.command("build")

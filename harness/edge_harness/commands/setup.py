@@ -36,8 +36,8 @@ def setup(devices: tuple[str, ...], system: bool, undo: bool) -> None:
         click.echo("Docker Engine and binfmt are ready: all engines can run")
         return
     click.echo(
-        "\nThe user engine is ready. For the docker engine, 'edge-harness setup --system' would "
-        "run, as root:"
+        "\nThe user engine is ready. For the docker engine, 'edge-harness setup --system'\n"
+        "would run, as root:"
     )
     for step in steps:
         click.echo(f"  # {step.why}\n  {step.command()}")
