@@ -20,11 +20,13 @@ from edge_harness.clock.cost import Cost, cost, step_cost
 from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
 from edge_harness.clock.instruction_rate import InstructionRate
 from edge_harness.clock.milliseconds import bounds
+from edge_harness.clock.pipeline import core_named
 from edge_harness.clock.steps import Step
-from edge_harness.clock.trust import general, thread_equivalent, trust_for
+from edge_harness.clock.trust import general, general_parameters, thread_equivalent, trust_for
 from edge_harness.errors import OptionError
 from edge_harness.profiles import default_registry
 from edge_harness.profiles.clock import Parameters
+from edge_harness.profiles.shape import Cluster
 
 PLAIN = Parameters(
     compute=1.0,
@@ -74,23 +76,71 @@ def test_threads_shorten_what_is_shared_and_leave_the_rest():
     assert step_cost(serial, PLAIN, mhz=1500, threads=4).total_ms == pytest.approx(2.0)
 
 
+def test_the_calling_threads_part_is_not_divided():
+    """A third is serial: of the waits for L1 and L2, too."""
+    mixed = step(cycles=3e6, serial_cycles=1e6, l1_misses=60_000, l2_misses=30_000, dram_lines=0)
+    four = step_cost(mixed, PLAIN, mhz=1500, threads=4)
+    waits = 60_000 * 5.0 + 30_000 * 10.0
+    speedup = 1 + 3 * 0.8
+    cycles = 1e6 + waits / 3 + (2e6 + waits * 2 / 3) / speedup
+    assert four.compute_ms == pytest.approx(cycles / 1.5e6, rel=1e-12)
+
+
+def test_the_fitted_factor_is_on_the_cores_cycles_and_not_on_the_waits():
+    parameters = msgspec.structs.replace(PLAIN, compute=1.4)
+    waiting = step(cycles=3e6, serial_cycles=1e6, l1_misses=60_000, dram_lines=0)
+    alone = step_cost(waiting, parameters, mhz=1500, threads=1)
+    assert alone.compute_ms == pytest.approx((3e6 * 1.4 + 60_000 * 5.0) / 1.5e6, rel=1e-12)
+
+
+@pytest.mark.parametrize(("field", "cycles"), [("l1_misses", 5.0), ("l2_misses", 10.0)])
+def test_misses_of_each_level_cost_their_cycles(field, cycles):
+    bare = step(l1_misses=0, l2_misses=0, dram_lines=0)
+    missing = dataclasses.replace(bare, **{field: 150_000})
+    costs = [step_cost(s, PLAIN, mhz=1500, threads=1).total_ms for s in (missing, bare)]
+    assert costs[0] - costs[1] == pytest.approx(150_000 * cycles / 1.5e6, rel=1e-9)
+
+
+@pytest.mark.parametrize(("serial", "handed_over"), [(0.4, True), (0.5, False), (0.6, False)])
+def test_only_what_is_mostly_shared_waits_for_other_threads(serial, handed_over):
+    part = step(cycles=3e6, serial_cycles=serial * 3e6)
+    assert step_cost(part, PLAIN, mhz=1500, threads=2).overhead_ms == (0.01 if handed_over else 0)
+    assert step_cost(part, PLAIN, mhz=1500, threads=1).overhead_ms == 0
+
+
 def test_threads_share_what_is_fetched_again():
     again = step(cycles=1.0, l1_misses=0, dram_lines=31_250, dram_again=31_250)
     assert step_cost(again, PLAIN, mhz=1500, threads=3).memory_ms == pytest.approx(0.5, rel=1e-3)
+    half = step(cycles=1.0, l1_misses=0, dram_lines=31_250, dram_again=15_625)
+    assert step_cost(half, PLAIN, mhz=1500, threads=3).memory_ms == pytest.approx(0.75, rel=1e-3)
+    # What the calling thread does alone is fetched by nobody else.
+    alone = step(cycles=1.0, serial_cycles=1.0, l1_misses=0, dram_lines=31_250, dram_again=31_250)
+    assert step_cost(alone, PLAIN, mhz=1500, threads=3).memory_ms == pytest.approx(1.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("overlap", [1.0, 2.0, 8.0])
-def test_both_together_lie_between_the_longer_and_the_sum(overlap):
+def test_both_together_are_the_norm_of_both(overlap):
     parameters = msgspec.structs.replace(PLAIN, overlap=overlap)
-    got = step_cost(step(), parameters, mhz=1500, threads=1).total_ms
+    got = step_cost(step(), parameters, mhz=1500, threads=1)
     compute, memory = (3e6 + 5000) / 1.5e6, 10_000 * 64 / 2e6
-    assert max(compute, memory) <= got <= compute + memory + 1e-9
+    both = (compute**overlap + memory**overlap) ** (1 / overlap)
+    assert got.total_ms == pytest.approx(both, rel=1e-12)
+    assert got.compute_ms == pytest.approx(compute, rel=1e-12)
+    assert got.memory_ms == pytest.approx(both - compute, rel=1e-9)
 
 
 def test_filling_float_inputs_and_entering_the_runtime_are_extra():
     bare = cost([step()], PLAIN, mhz=1500, threads=1, float_inputs=3000, whole=False)
     whole = cost([step()], PLAIN, mhz=1500, threads=1, float_inputs=3000)
     assert whole.total_ms - bare.total_ms == pytest.approx(0.1 + 3000 * 50 / 1.5e6)
+    assert whole.around_ms == pytest.approx(0.1 + 3000 * 50 / 1.5e6)
+    assert bare.around_ms == 0
+    parts = whole.compute_ms + whole.memory_ms + whole.overhead_ms
+    assert whole.total_ms == pytest.approx(parts)
+    two = cost([step(), step()], PLAIN, mhz=1500, threads=4, whole=False)
+    one = step_cost(step(), PLAIN, mhz=1500, threads=4)
+    assert two.total_ms == pytest.approx(2 * one.total_ms)
+    assert two.overhead_ms == pytest.approx(0.02)
 
 
 def rows(parameters, seed=0, boards=("here",), noise=0.0):
@@ -209,10 +259,48 @@ def test_a_board_that_nobody_measured_gets_the_general_figures_and_their_bounds(
     assert trust.parameters.dram_gb_s == pytest.approx(expected)
 
 
+def test_a_board_that_was_measured_keeps_its_own_figures():
+    profile = default_registry().get("rpi4")
+    trust = trust_for(profile)
+    assert trust.parameters == profile.clock
+    assert (trust.error, trust.shortest_ms) == (profile.clock.error, profile.clock.shortest_ms)
+    unknown = msgspec.structs.replace(
+        profile, clock=msgspec.structs.replace(profile.clock, shortest_ms=0.0)
+    )
+    assert trust_for(unknown).shortest_ms == math.inf
+
+
+def test_a_core_that_was_measured_elsewhere_keeps_its_factor():
+    measured, nobodys = core_named("Cortex-A72"), core_named("Cortex-A57")
+    known = general()
+    assert general_parameters(10.0, measured).compute == pytest.approx(
+        known.parameters.compute * known.cores["cortex-a72"]
+    )
+    assert general_parameters(10.0, nobodys).compute == known.parameters.compute
+    # Without a figure for the DRAM it is the typical one.
+    assert general_parameters(0.0, measured).dram_gb_s == known.parameters.dram_gb_s
+
+
 def test_threads_beyond_the_big_cores_are_worth_less():
+    rock = default_registry().get("rock-3399")  # 2 A72 at 1.8 GHz, 4 A53 at 1.4
+    little = general().little_share * 1400 / 1800  # they multiply and add as much in a cycle
+    found = [thread_equivalent(rock, threads) for threads in range(1, 7)]
+    assert found == pytest.approx([1, 2] + [2 + n * little for n in (1, 2, 3, 4)])
+
+
+def test_of_two_small_kinds_the_faster_is_taken_first_and_a_core_of_ones_own_is_not_spare():
     rock = default_registry().get("rock-3399")
-    assert thread_equivalent(rock, 2) == 2
-    assert 2 < thread_equivalent(rock, 6) < 6
+    clusters = (
+        Cluster(core="Cortex-A53", count=1, mhz=1000),
+        Cluster(core="Cortex-A76", count=1, mhz=1800),  # twice the multiply-adds of an A72
+        Cluster(core="Cortex-A72", count=3, mhz=1800),  # of which programs get two
+        Cluster(core="Z80", count=1, mhz=900),  # nobody has a model of it: one a cycle
+    )
+    chip = msgspec.structs.replace(rock, cpu=msgspec.structs.replace(rock.cpu, clusters=clusters))
+    share = general().little_share
+    found = [thread_equivalent(chip, threads) for threads in (3, 4, 5, 6)]
+    worth = [2, 2 + 1, 2 + 1 + 1000 / 1800, 2 + 1 + 1000 / 1800 + 900 / 1800]
+    assert found == pytest.approx([2 + share * each for each in worth])
 
 
 # -- the answer ------------------------------------------------------------------------------------
