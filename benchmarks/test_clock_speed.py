@@ -9,12 +9,14 @@ import time
 
 import pytest
 from edge_harness.clock.calibrate.architectures import build
-from edge_harness.clock.counting.count import Subject, plugin_argument
+from edge_harness.clock.counting.count import Subject, counting_engine, plugin_argument
 from edge_harness.clock.counting.inputs import default_inputs
 from edge_harness.clock.counting.plugin_build import ensure_plugin
 from edge_harness.clock.counting.predict import predict
 from edge_harness.clock.pipeline import core_named
-from edge_harness.device.device import start_device
+from edge_harness.device.request import DeviceRequest
+from edge_harness.device.starting import start_device
+from edge_harness.engines import Instrumentation
 from edge_harness.image.board_tools import ensure_board_tools
 from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
@@ -33,9 +35,12 @@ def model(tmp_path_factory):
 def inference_s(model, plugin: str) -> float:
     """The fastest of five steady inferences on the whole board, markers around each."""
     warm = ("tflite", RPI4.runtime_requirement(RUNTIMES["tflite"]))
-    with start_device(RPI4, engine="vm", plugin=plugin, warm=warm) as board:
+    watched = Instrumentation(plugin=plugin) if plugin else None
+    choice, _ = counting_engine(RPI4)
+    request = DeviceRequest(profile=RPI4, choice=choice, instrumentation=watched, warm=warm)
+    with start_device(request) as board:
         if plugin:
-            (board._state_dir / "clock").mkdir()
+            (board.state_dir / "clock").mkdir()
         with board.load(model) as session:
             inputs = list(default_inputs(session.model))
             session.between_markers(inputs, 1)

@@ -132,7 +132,7 @@ def test_an_image_from_an_empty_cache(tmp_path, monkeypatch, report):
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker command")
 def test_a_docker_device_against_docker_run(report):
-    from edge_harness.device.device import choose_engine
+    from edge_harness.engines.choose import choose_engine
     from edge_harness.engines.docker.image import tag_of
     from edge_harness.errors import EdgeError
 

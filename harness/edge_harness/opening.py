@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_harness.clock.counting.source import DeviceClock
-from edge_harness.device.device import Device, Progress, start_device
+from edge_harness.device.device import Device
+from edge_harness.device.request import DeviceRequest, Progress
+from edge_harness.device.starting import start_device
+from edge_harness.engines import Limits
 from edge_harness.profiles import default_registry
 
 if TYPE_CHECKING:
-    from edge_harness.engines import Limits
     from edge_harness.profiles import Profile
 
 
@@ -33,7 +35,8 @@ def open_device(
             ``device_profiles/`` of the current folder.
         profile_dirs: more folders with profiles, in which the name is looked up first.
         engine: the name of an engine, or ``auto`` for the first that proves ``needs``.
-        needs: capabilities the device must have; see :data:`edge_harness.engines.CAPABILITIES`.
+        needs: abilities the device must have; see
+            :data:`edge_harness.engines.abilities.ABILITIES`.
         share: processes that give the same string share one running device.
         limits: instead of the profile's own memory (MiB) and CPUs.
         progress: called with a line of text while something slow happens.
@@ -49,12 +52,14 @@ def open_device(
     if isinstance(profile, str):
         profile = default_registry(profile_dirs, Path.cwd()).get(profile)
     return start_device(
-        profile,
-        engine=engine,
-        needs=needs,
-        share=share,
-        limits=limits,
-        progress=progress,
-        runtimes=runtimes,
-        latency_source=DeviceClock(progress=progress),
+        DeviceRequest(
+            profile=profile,
+            engine=engine,
+            needs=frozenset(needs),
+            share=share,
+            limits=limits or Limits(),
+            progress=progress,
+            runtimes=tuple(runtimes),
+            latency_source=DeviceClock(progress=progress),
+        )
     )

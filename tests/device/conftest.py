@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_harness.device.device import choose_engine, sweep
+from edge_harness.device.lease import sweep
+from edge_harness.engines.choose import choose_engine
 from edge_harness.errors import EdgeError
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry

@@ -248,7 +248,7 @@ def test_a_killed_harness_leaves_no_board(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     pid = int(done.stdout)
-    from edge_harness.device.device import sweep
+    from edge_harness.device.lease import sweep
 
     assert sweep() == 1
     assert (

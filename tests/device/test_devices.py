@@ -154,7 +154,7 @@ def test_devices_of_a_killed_test_run_are_gone_after_the_next_start(open_on, eng
     assert Path(state_dir).is_dir()
     process.kill()
     process.communicate()
-    from edge_harness.device.device import sweep
+    from edge_harness.device.lease import sweep
 
     assert sweep() == 1
     assert not Path(state_dir).exists()
@@ -209,7 +209,7 @@ def test_a_program_cannot_change_the_hosts_kernel_settings(rpi4):
         result = rpi4.run(["python3", "-c", textwrap.dedent(script)])
         assert result.stdout.split()[0].isdigit(), "the attempt was made"
         assert host.read_text() == before
-        if "kernel" not in rpi4.capabilities:
+        if "kernel" not in rpi4.abilities:
             assert result.stdout.split()[1] in ("OSError", "PermissionError")
     finally:
         if host.read_text() != before:
@@ -217,7 +217,7 @@ def test_a_program_cannot_change_the_hosts_kernel_settings(rpi4):
 
 
 def test_programs_have_no_capability_of_the_host(rpi4):
-    if "kernel" in rpi4.capabilities:
+    if "kernel" in rpi4.abilities:
         pytest.skip("its kernel is its own")
     status = rpi4.run(["cat", "/proc/self/status"]).check().stdout
     effective = next(line for line in status.splitlines() if line.startswith("CapEff"))
@@ -225,7 +225,7 @@ def test_programs_have_no_capability_of_the_host(rpi4):
 
 
 def test_no_other_user_of_this_machine_reaches_the_agent(rpi4):
-    folder = rpi4._state_dir
+    folder = rpi4.state_dir
     assert folder.stat().st_mode & 0o777 == 0o700
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     sockets = [path for path in folder.rglob("*") if path.is_socket()]

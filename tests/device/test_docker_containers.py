@@ -13,9 +13,6 @@ import pytest
 from edge_harness.engines import Limits
 from edge_harness.engines.choose import choose_engine
 from edge_harness.engines.docker import (
-    client as docker_client,
-)
-from edge_harness.engines.docker import (
     engine as docker,
 )
 from edge_harness.engines.docker import (
@@ -24,6 +21,7 @@ from edge_harness.engines.docker import (
 from edge_harness.engines.docker.machine import LEASE_LABEL
 from edge_harness.errors import EdgeError, OptionError, OutOfMemory, ProcessDied, RuntimeFailed
 from edge_harness.profiles import default_registry
+from edge_harness.system import docker_client
 
 #: Touches ARGV MiB, a tenth at a time, and says how far it came.
 EAT = """
@@ -203,7 +201,7 @@ def test_there_is_no_interface_but_loopback_and_no_network_in_docker(rpi4, api):
 
 
 def test_the_image_in_docker_has_the_devices_architecture_and_root_owns_it(rpi4, api):
-    tag = docker_image.tag_of(rpi4._image)
+    tag = docker_image.tag_of(rpi4.image)
     found = api.inspect_image(tag)
     assert (found["Architecture"], found["Os"]) == ("arm64", "linux")
     script = "import os; print({os.stat(p)[4:6] for p in ('/', '/bin/bash', '/etc/passwd')})"
@@ -211,10 +209,10 @@ def test_the_image_in_docker_has_the_devices_architecture_and_root_owns_it(rpi4,
 
 
 def test_an_image_is_loaded_once(rpi4, api):
-    tag = docker_image.tag_of(rpi4._image)
+    tag = docker_image.tag_of(rpi4.image)
     before = api.inspect_image(tag)["Id"]
     said = []
-    assert docker_image.ensure(rpi4._image, docker_client.daemon_url(), said.append) == tag
+    assert docker_image.ensure(rpi4.image, docker_client.daemon_url(), said.append) == tag
     assert said == []
     assert api.inspect_image(tag)["Id"] == before
 
@@ -222,7 +220,7 @@ def test_an_image_is_loaded_once(rpi4, api):
 def test_a_32_bit_board_is_32_bit_in_docker_too(open_on, api):
     with open_on("rpi2", "docker") as device:
         assert (device.info.machine, device.info.bits) == ("armv7l", 32)
-        found = api.inspect_image(docker_image.tag_of(device._image))
+        found = api.inspect_image(docker_image.tag_of(device.image))
         assert (found["Architecture"], found["Variant"]) == ("arm", "v7")
 
 
@@ -259,6 +257,7 @@ def test_containers_that_nobody_holds_are_removed_and_others_are_not(rpi4, open_
         import os
         from edge_harness.opening import open_device
         from edge_harness.profiles import default_registry
+from edge_harness.system import docker_client
         device = open_device(default_registry().get("rpi4"), engine="docker")
         print(device.hold.machine.container_id, flush=True)
         os.kill(os.getpid(), 9)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from edge_harness.device.device import choose_engine
+from edge_harness.engines.choose import choose_engine
 from edge_harness.errors import EdgeError
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry

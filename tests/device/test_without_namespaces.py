@@ -19,7 +19,7 @@ def bare(monkeypatch):
 
 def test_models_run_on_the_pinned_core_all_the_same(bare, models, golden):
     data = golden("digits_int8")
-    assert bare.capabilities == {"isa", "numerics", "crash"}
+    assert bare.abilities == {"isa", "numerics", "crash"}
     assert "atomics" not in bare.info.features
     with bare.load(models / "digits_int8.tflite", kernels="reference") as session:
         outputs = session.run_many([image[np.newaxis] for image in data["inputs"]])

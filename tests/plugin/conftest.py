@@ -5,7 +5,7 @@ import importlib.metadata
 
 # Loaded here, they are not loaded again by each pytest inside pytest.
 import edge_harness.commands.compare
-import edge_harness.device.device
+import edge_harness.device.starting
 import edge_harness.fidelity  # noqa: F401
 import pytest
 
@@ -18,7 +18,7 @@ FAKE = """
 import os
 from pathlib import Path
 
-import edge_harness.device.device
+import edge_harness.device.starting
 from edge_harness.errors import BootFailed
 from edge_harness.device.results import Finding
 
@@ -49,9 +49,11 @@ class FakeDevice:
         record(f"close {self.name}")
 
 
-def start_device(profile, *, engine, share, limits, runtimes, **rest):
-    record(f"open {profile.name} {engine} {share and 'shared'} {limits.memory_mib}")
-    record(f"runtimes {','.join(runtimes)}")
+def start_device(request):
+    profile, engine, share = request.profile, request.choice.engine.name, request.share
+    shared = share and "shared"
+    record(f"open {profile.name} {engine} {shared} {request.limits.memory_mib}")
+    record(f"runtimes {','.join(request.runtimes)}")
     if share:
         record(f"key {share}")
     if profile.name in os.environ.get("FAKE_BROKEN", ""):
@@ -59,17 +61,17 @@ def start_device(profile, *, engine, share, limits, runtimes, **rest):
     return FakeDevice(profile, engine)
 
 
-edge_harness.device.device.start_device = start_device
+edge_harness.device.starting.start_device = start_device
 """
 
 
 @pytest.fixture(autouse=True)
 def _the_real_devices_come_back(monkeypatch):
     """The stand-in is put in place by a conftest of the pytest inside, in this process."""
-    import edge_harness.device.device
+    import edge_harness.device.starting
 
     monkeypatch.setattr(
-        edge_harness.device.device, "start_device", edge_harness.device.device.start_device
+        edge_harness.device.starting, "start_device", edge_harness.device.starting.start_device
     )
 
 

@@ -73,7 +73,7 @@ def test_the_closest_mark_names_the_devices_and_needs_add_up(pytester, fake_devi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("needs='offlin'", "there is no capability 'offlin'; did you mean 'offline'?"),
+        ("needs='offlin'", "there is no ability 'offlin'; did you mean 'offline'?"),
         ("needs=3", "needs=3 is not a name or a list of names"),
         ("needs=['isa', 3]", "needs=['isa', 3] is not a name or a list of names"),
         ("need='offline'", "there is no argument 'need'; did you mean 'needs'?"),
@@ -119,7 +119,7 @@ def test_a_wrong_mark_is_told_under_xdist(pytester, edge):
     )
     result = edge("--device=rpi4", "-n2")
     assert result.ret != 0
-    result.stdout.fnmatch_lines(["*no capability 'offlin'; did you mean 'offline'?*"])
+    result.stdout.fnmatch_lines(["*no ability 'offlin'; did you mean 'offline'?*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

@@ -1,66 +1,144 @@
 import pytest
-from edge_harness.engines import Availability, choose
-from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.engines import Availability, Requirements, choose
+from edge_harness.engines.abilities import ABILITIES, RunsNatively
+from edge_harness.errors import (
+    BrokenExtension,
+    MissingCapability,
+    MissingTool,
+    OptionError,
+)
 from edge_harness.profiles import default_registry
 
 RPI4 = default_registry().get("rpi4")
 
 
+def machine_with(abilities):
+    """A type of machine that has the methods for ``abilities`` and no others."""
+    methods = {
+        name: (lambda self, *_: None)
+        for word in abilities
+        for name in vars(ABILITIES[word].protocol)
+        if not name.startswith("_")
+    }
+    return type("FakeMachine", (), methods)
+
+
 class Fake:
-    def __init__(self, name, capabilities, fix=""):
+    def __init__(self, name, rank, abilities, *, without=None, machine_type=None):
         self.name = name
-        self.capabilities = capabilities
-        self.fix = fix
+        self.auto_rank = rank
+        self.abilities = abilities
+        self.without = without or {}
+        self.machine_type = machine_type or machine_with(abilities or ())
+        self.probes = 0
+
+    def requirements(self, profile):
+        return Requirements()
 
     def probe(self, profile):
+        self.probes += 1
         return Availability(
             engine=self.name,
-            available=self.capabilities is not None,
-            reason="no such thing here" if self.capabilities is None else "fine",
-            fix=self.fix,
-            capabilities=frozenset(self.capabilities or ()),
+            available=self.abilities is not None,
+            reason="no such thing here" if self.abilities is None else "fine",
+            fix=f"install {self.name}",
+            abilities=frozenset(self.abilities or ()),
+            without=self.without,
         )
+
+
+class NativeFake(Fake):
+    def native_arch(self):
+        return "amd64"
 
 
 @pytest.fixture
 def engines(monkeypatch):
-    known = {}
-    monkeypatch.setattr(choose, "engine_named", known.__getitem__)
+    known = []
+    broken = []
 
-    def install(**capabilities):
-        for name in ("user", "docker", "vm", "host"):
-            known[name] = Fake(name, capabilities.get(name), fix=f"install {name}")
+    def install(*fakes, errors=()):
+        known[:] = sorted(fakes, key=lambda e: (e.auto_rank is None, e.auto_rank or 0))
+        broken[:] = errors
 
+    monkeypatch.setattr(choose, "working_engines", lambda: (list(known), list(broken)))
+    monkeypatch.setattr(
+        choose, "engine_named", lambda name: next(e for e in known if e.name == name)
+    )
     return install
 
 
-def test_the_cheapest_engine_that_proves_enough_is_taken(engines):
-    engines(user={"isa"}, docker={"isa", "memory_limit"})
-    assert choose.choose_engine(RPI4)[0].name == "user"
-    assert choose.choose_engine(RPI4, needs=frozenset({"memory_limit"}))[0].name == "docker"
+def test_the_engine_that_ranks_first_and_proves_enough_is_taken_and_says_why(engines):
+    quick, slow = Fake("quick", 1, {"isa"}), Fake("slow", 2, {"isa", "memory_limit"})
+    engines(slow, quick)
+    choice = choose.choose_engine(RPI4)
+    assert choice.engine.name == "quick"
+    assert str(choice) == "engine quick (answers first; fine)"
+    choice = choose.choose_engine(RPI4, needs=frozenset({"memory_limit"}))
+    assert choice.engine.name == "slow"
+    assert choice.why == "the first that proves memory_limit, which quick cannot"
 
 
-def test_auto_never_falls_back_on_the_hosts_own_processor(engines):
-    engines(host={"crash"})
-    with pytest.raises(MissingTool, match="no such thing here"):
+def test_an_engine_that_is_asked_for_says_so_and_no_other_is_probed(engines):
+    quick, slow = Fake("quick", 1, {"isa"}), Fake("slow", 2, {"isa"})
+    engines(quick, slow)
+    choice = choose.choose_engine(RPI4, "slow")
+    assert (choice.engine.name, choice.why) == ("slow", "asked for")
+    assert (quick.probes, slow.probes) == (0, 1)
+
+
+def test_auto_passes_over_an_engine_that_is_for_request_alone(engines):
+    engines(Fake("ours", None, {"crash"}))
+    with pytest.raises(MissingTool, match="cannot run here"):
         choose.choose_engine(RPI4, needs=frozenset({"crash"}))
+    assert choose.choose_engine(RPI4, "ours").engine.name == "ours"
 
 
-def test_what_no_engine_proves_says_so_for_each_of_them(engines):
-    engines(user={"isa"})
+def test_for_what_an_engine_itself_must_implement_all_are_looked_at(engines):
+    engines(Fake("quick", 1, {"isa"}), NativeFake("ours", None, {"crash"}))
+    assert choose.choose_engine(RPI4, implements=RunsNatively).engine.name == "ours"
+
+
+def test_what_no_engine_proves_says_so_for_each_of_them_and_why(engines):
+    engines(
+        Fake("quick", 1, {"isa"}, without={"power_loss": "it has no plug"}), Fake("slow", 2, None)
+    )
     with pytest.raises(
-        MissingCapability, match=r"user runs but cannot prove power_loss.*docker: no"
+        MissingCapability,
+        match=r"quick runs but cannot prove power_loss \(it has no plug\); slow: no such",
     ):
         choose.choose_engine(RPI4, needs=frozenset({"power_loss"}))
 
 
 def test_an_engine_asked_for_by_name_is_not_replaced(engines):
-    engines(user={"isa"}, docker={"isa", "memory_limit"})
-    with pytest.raises(MissingCapability, match="user runs but cannot prove memory_limit"):
-        choose.choose_engine(RPI4, "user", frozenset({"memory_limit"}))
+    engines(Fake("quick", 1, {"isa"}), Fake("slow", 2, {"isa", "memory_limit"}))
+    with pytest.raises(MissingCapability, match="quick runs but cannot prove memory_limit"):
+        choose.choose_engine(RPI4, "quick", frozenset({"memory_limit"}))
 
 
-def test_a_misspelt_capability_is_corrected():
+def test_a_broken_extension_is_named_only_where_nothing_else_runs(engines):
+    error = BrokenExtension("the engine 'x' of y 1.0 is broken: gone", next_step="uninstall y")
+    engines(Fake("quick", 1, {"isa"}), errors=[error])
+    assert choose.choose_engine(RPI4).engine.name == "quick"
+    engines(Fake("quick", 1, None), errors=[error])
+    with pytest.raises(MissingTool, match=r"quick: no such thing here; the engine 'x' of y 1\.0"):
+        choose.choose_engine(RPI4)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "why"),
+    [
+        ({"pause"}, r"claims the ability 'pause', and FakeMachine has no pause, resume\(\)"),
+        ({"levitation"}, "claims the ability 'levitation', and there is no such ability"),
+    ],
+)
+def test_an_engine_is_held_to_its_word(engines, claimed, why):
+    engines(Fake("boaster", 1, claimed, machine_type=machine_with({"isa"})))
+    with pytest.raises(BrokenExtension, match=why):
+        choose.choose_engine(RPI4)
+
+
+def test_a_misspelt_ability_is_corrected():
     with pytest.raises(OptionError, match="did you mean 'memory_limit'"):
         choose.choose_engine(RPI4, needs=frozenset({"memory_limits"}))
 

@@ -229,9 +229,9 @@ def test_an_empty_name_is_no_device(edge):
 def examined(monkeypatch):
     """The doctor looks at nothing; the names of the devices it was asked about."""
     asked = []
-    monkeypatch.setattr("edge_harness.system.doctor.host", list)
+    monkeypatch.setattr("edge_harness.commands.doctor_checks.host", lambda profiles: [])
     monkeypatch.setattr(
-        "edge_harness.system.doctor.engines",
+        "edge_harness.commands.doctor_checks.engines",
         lambda profile, *_: asked.append(profile.name) or [],
     )
     return asked
@@ -359,10 +359,10 @@ def test_undoing_nothing_says_so(edge):
 def test_parts_are_fetched_for_each_device(edge, monkeypatch, words):
     asked = []
     monkeypatch.setattr(
-        "edge_harness.system.setup.fetch",
+        "edge_harness.commands.setup_steps.fetch",
         lambda profiles, _say: asked.extend(profile.name for profile in profiles),
     )
-    monkeypatch.setattr("edge_harness.system.setup.plan", lambda: ([], []))
+    monkeypatch.setattr("edge_harness.commands.setup_steps.plan", lambda: ([], []))
     assert edge(*words, "--device", "rpi5,rpi3b").exit_code == 0
     assert asked == ["rpi5", "rpi3b"]
 

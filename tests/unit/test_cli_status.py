@@ -1,5 +1,6 @@
 """What commands end with. docs/cli.md has the table."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from edge_harness import errors
 from edge_harness.commands.status import Status, of_error, of_verdict, worst, worst_of_programs
+from edge_harness.engines.abilities import ShellCommand
 from edge_harness.evidence import VERDICT_WORDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -237,7 +239,7 @@ def predicted(monkeypatch):
         return estimate(device=profile.name, **found)
 
     monkeypatch.setattr("edge_harness.clock.counting.predict.predict", answer)
-    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
     return answers
 
 
@@ -306,7 +308,7 @@ def compared(monkeypatch):
     session = SimpleNamespace(inputs=[])
     device = SimpleNamespace(load=lambda *_, **__: nullcontext(session))
     monkeypatch.setattr("edge_harness.opening.open_device", lambda *_, **__: nullcontext(device))
-    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
     monkeypatch.setattr("edge_harness.fidelity.compare", lambda *_, **__: Report())
     return words
 
@@ -330,7 +332,7 @@ def test_a_comparison_ends_by_its_verdict(edge, compared, model, word, status):
 def programs(monkeypatch):
     """Programs end at once, on each board as a test says: with a status, a signal or an error."""
     ends = {}
-    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
 
     class Device:
         def __init__(self, profile):
@@ -445,10 +447,13 @@ def test_the_program_may_have_options_without_two_dashes_before_it(edge, program
 @pytest.mark.parametrize(("code", "status"), [("exit 7", 7), ("kill -9 $$", 137)])
 def test_shell_ends_with_the_shells_own_status(edge, monkeypatch, code, status):
     closed = []
-    monkeypatch.setattr("edge_harness.device.device.sweep", lambda: None)
-    monkeypatch.setattr(
-        "edge_harness.system.shell.open_shell",
-        lambda *_: (["sh", "-c", code], os.environ, lambda: closed.append(True)),
-    )
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
+
+    @contextlib.contextmanager
+    def open_shell(*_):
+        yield ShellCommand(argv=("sh", "-c", code), env=os.environ)
+        closed.append(True)
+
+    monkeypatch.setattr("edge_harness.commands.open_shell.open_shell", open_shell)
     assert edge("shell", "--device", "rpi4,rpi5").exit_code == status
     assert closed == [True, True]

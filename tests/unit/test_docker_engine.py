@@ -13,10 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from edge_harness.engines import Limits, StartSpec
-from edge_harness.engines.docker import (
-    client as docker_client,
-)
+from edge_harness.engines import StartSpec
 from edge_harness.engines.docker import (
     engine as docker,
 )
@@ -29,7 +26,7 @@ from edge_harness.errors import InfrastructureError, MissingTool, OptionError
 from edge_harness.image import Image
 from edge_harness.processes import process_start_time
 from edge_harness.profiles import default_registry
-from edge_harness.system import binfmt
+from edge_harness.system import binfmt, docker_client
 
 INFO = {
     "ServerVersion": "20.10.24",
@@ -198,7 +195,7 @@ def test_with_everything_there_the_engine_proves_everything(rpi4, handlers, smal
     seen = docker.DockerEngine().probe(rpi4)
     assert seen.available
     assert seen.reason == "Docker 20.10.24, QEMU of unknown version -cpu cortex-a72 through binfmt"
-    assert seen.capabilities == {
+    assert seen.abilities == {
         *("isa", "numerics", "crash", "offline", "rootfs", "cpu_quota", "memory_limit"),
     }
 
@@ -242,10 +239,10 @@ def test_on_an_arm_host_nothing_is_emulated_and_the_cpu_is_compared(
     assert (
         "this machine's own arm64 processor, no emulation, which is not the board's" in seen.reason
     )
-    assert not {"isa", "numerics"} & seen.capabilities
+    assert not {"isa", "numerics"} & seen.abilities
     assert seen.figure_kind == "native"
     monkeypatch.setattr(docker, "host_features", lambda: ["fp", "asimd", "crc32"])
-    assert {"isa", "numerics"} <= docker.DockerEngine().probe(rpi4).capabilities
+    assert {"isa", "numerics"} <= docker.DockerEngine().probe(rpi4).abilities
 
 
 def test_a_daemon_without_limits_proves_none(rpi4, handlers, answers, small_daemon):
@@ -253,7 +250,7 @@ def test_a_daemon_without_limits_proves_none(rpi4, handlers, answers, small_daem
     answers["/v1.41/info"][1].update(MemoryLimit=False, CpuCfsQuota=False)
     seen = docker.DockerEngine().probe(rpi4)
     assert seen.available
-    assert not {"cpu_quota", "memory_limit"} & seen.capabilities
+    assert not {"cpu_quota", "memory_limit"} & seen.abilities
     assert "no memory limits" in seen.reason
 
 
@@ -399,7 +396,7 @@ def test_a_limit_the_kernel_refuses_is_an_error_of_the_request(ended, answers):
     machine = ended(Running=True)
     answers["/v1.41/containers/abc/update"] = (500, {"message": "device or resource busy"})
     with pytest.raises(OptionError, match=r"memory_mib=64(?s:.*)device or resource busy"):
-        machine.limit(Limits(memory_mib=64))
+        machine.limit_memory(64)
 
 
 def test_a_limit_that_docker_ignored_is_found_out(ended, answers):
@@ -407,7 +404,7 @@ def test_a_limit_that_docker_ignored_is_found_out(ended, answers):
     answers["/v1.41/containers/abc/json"][1]["HostConfig"] = {"Memory": 0, "MemorySwap": -1}
     answers["/v1.41/containers/abc/update"] = (200, {"Warnings": ["discarded"]})
     with pytest.raises(InfrastructureError, match="Docker's Memory is 0 MiB, not 64 MiB"):
-        machine.limit(Limits(memory_mib=64))
+        machine.limit_memory(64)
 
 
 @pytest.fixture

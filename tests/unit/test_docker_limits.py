@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 from edge_harness.engines import Limits
-from edge_harness.engines.docker.client import Daemon
 from edge_harness.engines.docker.limits import ControlGroup, memory_notes, wanted
 from edge_harness.errors import OptionError
 from edge_harness.profiles import default_registry
+from edge_harness.system.docker_client import Daemon
 
 MIB = 1 << 20
 

@@ -1,10 +1,12 @@
 import io
 
 import pytest
-from edge_harness.engines import user
+from edge_harness.commands import doctor_checks as doctor
+from edge_harness.commands.doctor_table import print_checks
+from edge_harness.engines import sandbox
 from edge_harness.profiles import default_registry
-from edge_harness.system import binfmt, doctor
-from edge_harness.system.doctor_table import print_checks
+from edge_harness.system import binfmt
+from edge_harness.system.checks import Check
 from rich.console import Console
 
 
@@ -75,29 +77,49 @@ def test_namespaces_are_really_tried(bare, rpi4, monkeypatch):
     qemu = bare / "bin/qemu-aarch64"
     qemu.write_text("#!/bin/sh\necho qemu-aarch64 version 10.0.2\n")
     qemu.chmod(0o755)
-    user.isolation.cache_clear()
+    sandbox.isolation.cache_clear()
     try:
         check = named(doctor.examine(rpi4), "user namespaces")
     finally:
-        user.isolation.cache_clear()
+        sandbox.isolation.cache_clear()
     assert check.status == "missing"
     assert "setting up uid map: Permission denied" in check.found
     assert "sysctl" in check.fix
 
 
 def test_an_engine_that_emulates_makes_a_machine_fit():
-    def engine(name, status):
-        return doctor.Check(group="engines", name=f"{name} for rpi4", status=status, found="")
+    def engine(name, status, **more):
+        return Check(group="engines", name=f"{name} for rpi4", status=status, found="", **more)
 
     assert doctor.can_run([engine("user", "limited"), engine("docker", "missing")])
     assert doctor.can_run([engine("user", "missing"), engine("docker", "ok")])
-    assert not doctor.can_run([engine("user", "missing"), engine("host", "ok")])
+    native = engine("host", "ok", optional=True)
+    assert not doctor.can_run([engine("user", "missing"), native])
+
+
+def test_an_engine_for_request_alone_makes_no_machine_fit(rpi4):
+    checks = doctor.engines(rpi4)
+    assert [check.name for check in checks if check.optional] == ["host for rpi4"]
+
+
+@pytest.mark.parametrize(
+    ("status", "optional", "word"),
+    [
+        ("ok", False, "passed"),
+        ("limited", False, "inconclusive"),
+        ("missing", False, "failed"),
+        ("missing", True, "skipped"),
+    ],
+)
+def test_a_check_has_one_of_the_five_verdicts(status, optional, word):
+    check = Check(group="a", name="b", status=status, found="seen", optional=optional)
+    assert (check.verdict.word, check.verdict.reason) == (word, "seen")
 
 
 def test_the_table_shows_each_fix_below_its_check():
     checks = [
-        doctor.Check(group="a", name="one", status="ok", found="fine [really]", fix="not shown"),
-        doctor.Check(group="b", name="two", status="missing", found="gone", fix="add [it]"),
+        Check(group="a", name="one", status="ok", found="fine [really]", fix="not shown"),
+        Check(group="b", name="two", status="missing", found="gone", fix="add [it]"),
     ]
     output = io.StringIO()
     print_checks(checks, good=False, console=Console(file=output, width=80))
@@ -110,7 +132,7 @@ def test_the_table_shows_each_fix_below_its_check():
 
 
 def test_checks_are_plain_values_for_programs():
-    check = doctor.Check(group="a", name="one", status="ok", found="x")
+    check = Check(group="a", name="one", status="ok", found="x")
     assert doctor.as_json([check]) == [
         {
             "group": "a",
@@ -119,5 +141,6 @@ def test_checks_are_plain_values_for_programs():
             "found": "x",
             "fix": "",
             "optional": False,
+            "verdict": "passed",
         }
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import edge_harness
 import pytest
-from edge_harness.engines import ENGINE_NAMES
+from edge_harness.engines.registry import engine_names
 from edge_harness.runtimes import FORMATS, RUNTIMES
 
 ROOT = Path(edge_harness.__file__).parent
@@ -31,7 +31,7 @@ CONTAINERS = {"str", "list", "tuple", "set", "frozenset", "dict", "sorted"}
 
 def names() -> frozenset[str]:
     """Of engines, runtimes, what carries them, what is imported of them, and formats."""
-    found = set(ENGINE_NAMES)
+    found = set(engine_names())
     for row in RUNTIMES.values():
         found |= {row.name, row.distribution, row.imports}
     for each in FORMATS.values():

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from edge_harness.commands import setup_steps as setup
 from edge_harness.errors import BootFailed, InfrastructureError, MissingTool
 from edge_harness.image import tools
 from edge_harness.processes import process_start_time
-from edge_harness.system import binfmt, dockerd, runner, setup
+from edge_harness.system import binfmt, dockerd, runner
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edge_harness.engines import Limits, StartSpec, launch, user
+from edge_harness.engines import Limits, StartSpec, launch, sandbox, user
 from edge_harness.errors import MissingCapability
-from edge_harness.image import Image
+from edge_harness.image import Image, agent_dir, layers_dir
 from edge_harness.profiles import default_registry
 
 
@@ -39,7 +40,7 @@ def test_the_agent_is_started_isolated_with_the_boards_cores(spec):
 
 
 def test_the_whole_bubblewrap_call():
-    argv = user.sandbox_argv(
+    argv = sandbox.sandbox_argv(
         bwrap=["bwrap"],
         mode="overlay",
         root=Path("/cache/root"),
@@ -63,7 +64,7 @@ def test_the_whole_bubblewrap_call():
 
 
 def test_without_overlays_the_image_is_read_only_and_temporary_folders_are_not():
-    argv = user.sandbox_argv(
+    argv = sandbox.sandbox_argv(
         bwrap=["bwrap"],
         mode="read-only",
         root=Path("/cache/root"),
@@ -79,12 +80,30 @@ def test_without_overlays_the_image_is_read_only_and_temporary_folders_are_not()
 
 def test_without_namespaces_the_cpu_is_pinned_all_the_same(spec):
     emulator = ["/tools/qemu-aarch64", "-cpu", "cortex-a72", "-L", str(spec.image.root)]
-    argv, env = user.bare_argv(spec, emulator, Path("/agents/a"), Path("/cache/layers"))
+    root = spec.tree.root
+    argv, env = launch.plain_process(
+        spec, python=f"{root}/usr/bin/python3.11", emulator=emulator, root=root
+    )
     assert argv[:5] == emulator
     assert argv[5] == f"{spec.image.root}/usr/bin/python3.11"
     assert env["QEMU_CPU"] == "cortex-a72"
     assert env["EDGE_EXEC_PREFIX"] == " ".join(emulator)
-    assert env["EDGE_LAYERS"] == "/cache/layers"
+    assert env["EDGE_EXEC_ROOT"] == str(root)
+    assert env["EDGE_LAYERS"] == str(layers_dir())
+
+
+def test_a_process_on_this_hosts_own_files_keeps_out_of_the_persons_folders(spec):
+    argv, env = launch.plain_process(replace(spec, image=None), python="/opt/py/bin/python3")
+    run = str(spec.state_dir / "run")
+    assert argv == [
+        *("/opt/py/bin/python3", "-I", "-S", "-B"),
+        f"{agent_dir()}/edge_harness/agent/main.py",
+        *("--run-dir", run, "--linger-s", "3", "--cpus", "4", "--warm", "abc:tflite"),
+    ]
+    assert env["HOME"] == run
+    assert env["PATH"].startswith("/opt/py/bin:/usr/local/sbin:")
+    assert env["EDGE_EXEC_PREFIX"] == ""
+    assert env["EDGE_EXEC_ROOT"] == "/"
 
 
 def test_every_process_on_the_device_gets_the_pinned_cpu(spec):
@@ -101,10 +120,10 @@ def test_system_files_show_the_profile_and_not_the_host(spec, tmp_path):
     assert total == ["MemTotal:", str(spec.profile.memory.usable_mib * 1024), "kB"]
 
 
-def test_a_memory_limit_is_refused_and_not_pretended(tmp_path):
-    machine = user.ProcessMachine({"engine": "user", "state_dir": str(tmp_path)})
+def test_a_memory_limit_is_refused_and_not_pretended(spec):
+    limited = replace(spec, limits=Limits(memory_mib=64))
     with pytest.raises(MissingCapability, match="cannot limit memory"):
-        machine.limit(Limits(memory_mib=64))
+        user.UserEngine().start(limited)
 
 
 def test_a_socket_below_a_very_deep_folder_is_reached(tmp_path):
@@ -126,10 +145,10 @@ def test_a_socket_below_a_very_deep_folder_is_reached(tmp_path):
 
 
 def test_without_bubblewrap_there_is_no_isolation():
-    assert user.isolation(None) == ("none", "bubblewrap is neither fetched nor installed")
+    assert sandbox.isolation(None) == ("none", "bubblewrap is neither fetched nor installed")
 
 
 def test_a_bubblewrap_that_fails_is_quoted():
-    mode, why = user.isolation(("/bin/false",))
+    mode, why = sandbox.isolation(("/bin/false",))
     assert mode == "none"
     assert why == "exit status 1"

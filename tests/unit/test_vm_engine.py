@@ -13,7 +13,7 @@ import pytest
 from edge_harness.agent.inside import socket_name
 from edge_harness.diagnose.pages import page_size_hint
 from edge_harness.egress.packets import Egress, egress_in
-from edge_harness.engines import engine_named
+from edge_harness.engines.registry import engine_named
 from edge_harness.engines.vm.argv import (
     Board,
     Disk,

@@ -44,7 +44,9 @@ class EngineName(_TextType):
 
     @staticmethod
     def _names() -> tuple[str, ...]:
-        return ("auto", "user", "docker", "vm", "host")
+        from edge_harness.engines.registry import engine_choices
+
+        return engine_choices()
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return f"[{'|'.join(self._names())}]"

@@ -69,7 +69,7 @@ def compare(
     if it did not, and 4 if it proved nothing.
     """
     from edge_harness import fidelity
-    from edge_harness.device.device import sweep
+    from edge_harness.device.lease import sweep
     from edge_harness.fidelity.tolerances import parse_tolerances
     from edge_harness.models.samples import read_samples
 

@@ -20,10 +20,10 @@ def doctor(devices: tuple[str, ...], engine: str | None, as_json: bool) -> None:
     Ends with status 0 if each board can be emulated here (with --engine: if that engine can), 1
     otherwise.
     """
-    from edge_harness.system import doctor as examination
+    from edge_harness.commands import doctor_checks as examination
 
     profiles = common.selected(devices).profiles
-    checks = [] if engine not in (None, "auto") else examination.host()
+    checks = [] if engine not in (None, "auto") else examination.host(profiles)
     good = True
     for profile in profiles:
         if engine in (None, "auto"):
@@ -36,7 +36,7 @@ def doctor(devices: tuple[str, ...], engine: str | None, as_json: bool) -> None:
     if as_json:
         common.show_json({"ok": good, "checks": examination.as_json(checks)})
     else:
-        from edge_harness.system.doctor_table import print_checks
+        from edge_harness.commands.doctor_table import print_checks
 
         print_checks(checks, good=good, console=common.console())
     sys.exit(Status.HELD if good else Status.FAILED)

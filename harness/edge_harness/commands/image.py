@@ -63,7 +63,7 @@ def _print(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
 @common.device_option()
 def build(devices: tuple[str, ...]) -> None:
     """Build the images and default runtimes of boards that are not in the cache yet."""
-    from edge_harness.system.setup import fetch
+    from edge_harness.commands.setup_steps import fetch
 
     with common.progress() as say:
         fetch(common.selected(devices).profiles, common.results(say))
@@ -90,16 +90,17 @@ def rm(keys: tuple[str, ...]) -> None:
 )
 def gc(days: float) -> None:
     """Delete what has not been used for a while, in the cache and in Docker."""
+    from edge_harness.engines.abilities import KeepsImages
+    from edge_harness.engines.registry import engines_with
     from edge_harness.errors import EdgeError
     from edge_harness.image import gc as collect
 
     removed = collect(unused_days=days)
-    try:
-        from edge_harness.engines.docker.image import remove_unknown
-
-        removed += remove_unknown()
-    except EdgeError:
-        pass  # no Docker, nothing in it
+    for keeper in engines_with(KeepsImages):
+        try:
+            removed += keeper.remove_unknown()
+        except EdgeError:
+            pass  # no Docker, nothing in it
     for key in removed:
         click.echo(f"removed {key}")
     click.echo(f"{len(removed)} removed")

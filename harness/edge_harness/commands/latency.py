@@ -62,7 +62,7 @@ def latency(devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     From the instructions that its kernels execute on the emulated core, with bounds.
     """
-    from edge_harness.device.device import sweep
+    from edge_harness.device.lease import sweep
     from edge_harness.models.file import read_model
 
     boards = common.selected(devices)

@@ -53,7 +53,7 @@ def run(
     Ends with the program's exit status, or 128 and the number of the signal that killed it; with
     125 where the program could not be run. Of several devices with the worst.
     """
-    from edge_harness.device.device import sweep
+    from edge_harness.device.lease import sweep
     from edge_harness.engines import Limits
     from edge_harness.opening import open_device
 

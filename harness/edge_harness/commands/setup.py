@@ -21,7 +21,7 @@ def setup(devices: tuple[str, ...], system: bool, undo: bool) -> None:
 
     Needs no root. With --system adds Docker and binfmt; without it says what that would run.
     """
-    from edge_harness.system import setup as work
+    from edge_harness.commands import setup_steps as work
 
     if undo:
         work.undo(click.echo)

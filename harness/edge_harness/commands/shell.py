@@ -21,8 +21,8 @@ def shell(devices: tuple[str, ...], engine: str | None) -> None:
     the number of the signal that killed it; with 125 where there could be no shell. Of several
     devices with the worst.
     """
-    from edge_harness.device.device import sweep
-    from edge_harness.system.shell import open_shell
+    from edge_harness.commands.open_shell import open_shell
+    from edge_harness.device.lease import sweep
 
     boards = common.selected(devices)
     chosen = common.engine_for(engine)
@@ -31,11 +31,8 @@ def shell(devices: tuple[str, ...], engine: str | None) -> None:
     for profile in boards.profiles:
         with common.one_of(boards, profile, Status.OURS) as outcome:
             common.heading(boards, profile)
-            argv, env, close = open_shell(profile, chosen, lambda text: click.echo(text, err=True))
-            try:
-                status = subprocess.run(argv, env=env, check=False).returncode
-            finally:
-                close()
+            with open_shell(profile, chosen, lambda text: click.echo(text, err=True)) as command:
+                status = subprocess.run(command.argv, env=dict(command.env), check=False).returncode
             statuses.append(128 - status if status < 0 else status)
         if outcome.error:
             statuses.append(outcome.status)

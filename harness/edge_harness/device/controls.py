@@ -1,4 +1,5 @@
-"""What can be done to a device that is a whole emulated board: power, clock, storage, network."""
+"""What can be done to a running device, each by an ability of its machine: power, clock, storage,
+network, limits."""
 
 from __future__ import annotations
 
@@ -6,17 +7,31 @@ import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from edge_harness import wire
-from edge_harness.engines import Boot
-from edge_harness.errors import InputError, MissingCapability, OptionError
+from edge_harness.engines import Availability, Boot
+from edge_harness.engines.abilities import (
+    Clock,
+    CpuQuota,
+    CpuThrottle,
+    MemoryLimit,
+    Network,
+    Offline,
+    Pause,
+    PowerLoss,
+    Reboot,
+    StorageFaults,
+    bound,
+    word_of,
+)
+from edge_harness.errors import InputError, InternalError, MissingCapability, OptionError
 
 if TYPE_CHECKING:
     from edge_harness.device.hold import Hold
     from edge_harness.egress.packets import Egress
-    from edge_harness.engines.vm.machine import VmMachine
 
+_P = TypeVar("_P")
 Moment = datetime.datetime | float
 """A time of day, aware of its zone, or seconds since 1970."""
 
@@ -31,157 +46,187 @@ def _seconds(moment: Moment) -> float:
     return float(moment)
 
 
-class BoardControls:
-    """Methods of :class:`edge_harness.device.device.Device`; each needs the capability it names
-    and raises :class:`edge_harness.errors.MissingCapability` on engines without it.
+class Controls:
+    """The machine of one device, seen as what it is able to.
 
-    They change the whole machine: use them on ``fresh_device``, not on the shared ``device``.
+    Args:
+        hold: the machine.
+        availability: which abilities hold, and why others do not.
     """
 
-    hold: Hold
+    def __init__(self, *, hold: Hold, availability: Availability) -> None:
+        self._hold = hold
+        self._availability = availability
 
-    if TYPE_CHECKING:
+    def require(self, *needs: str) -> None:
+        """See :meth:`edge_harness.device.device.Device.require`."""
+        seen = self._availability
+        missing = [need for need in needs if need not in seen.abilities]
+        if missing:
+            reasons = [seen.without[need] for need in missing if need in seen.without]
+            raise MissingCapability(
+                f"{self._hold.name} on the {seen.engine} engine cannot prove {', '.join(missing)} "
+                f"({'; '.join(dict.fromkeys(reasons)) or seen.reason})",
+                next_step="mark the test with needs={…} so that an engine that can is chosen; "
+                + (seen.fix or "edge-harness doctor shows what is missing"),
+            )
 
-        def require(self, *needs: str) -> None: ...
-
-    @property
-    def _board(self) -> VmMachine:
-        """The running board; brought up again if it was switched off."""
-        self.hold.revive()
-        return cast("VmMachine", self.hold.machine)
-
-    # -- power (power_loss, reboot, pause) ---------------------------------------------------
-
-    def power_cut(
-        self, *, while_running: Sequence[str] | None = None, after_s: float = 0.0
-    ) -> bool:
-        """Cut the power: what was not synced to the storage is gone. :meth:`boot` follows.
-
-        Args:
-            while_running: a program to start first, in whose middle the power goes.
-            after_s: how long after its start, in seconds of wall time.
-
-        Returns:
-            Whether the power went while the program ran; False if it had ended before, or none
-            was given.
+    def with_ability(self, protocol: type[_P], *, revive: bool = True) -> _P:
+        """The running machine as ``protocol``; brought up again if it was switched off.
 
         Raises:
-            InputError: there is no such program on the device.
+            MissingCapability: the device does not have that ability.
         """
-        self.require("power_loss")
-        board = self._board
-        if while_running is not None:
-            started = time.monotonic()
-            stream = self.hold.connect("agent", timeout_s=30)
-            header = {"op": "exec", "argv": list(while_running), "timeout_s": None}
-            stream.send(cast("wire.Header", header))
-            ended = False
-            try:
-                stream.sock.settimeout(max(after_s, 0.001))
-                answer, _ = stream.receive()  # only if it ends before its time
-                if not answer["ok"]:
-                    raise InputError(
-                        f"{while_running[0]!r} cannot be started on the device: {answer['error']}",
-                        next_step="name a program of the device's image",
-                    )
-                ended = True
-                time.sleep(max(0.0, started + after_s - time.monotonic()))
-            except TimeoutError:
-                pass
-            finally:
-                board.stop()
-                stream.close()
-                self.hold.switch_off()
-            return not ended
-        self.hold.switch_off()
-        return False
+        self.require(word_of(protocol))
+        if revive:
+            self._hold.revive()
+        machine = bound(self._hold.machine, protocol)
+        if machine is None:  # held to its word when the engine was chosen
+            raise InternalError(f"{self._hold.machine!r} is no {protocol.__name__}")
+        return machine
 
-    def boot(self, *, clock: Moment | None = None) -> None:
-        """Switch the board on again, with the storage it had; its kernel starts anew.
+    # -- power -------------------------------------------------------------------------------
 
-        Args:
-            clock: what its clock shows at first; a board without a battery-backed clock starts
-                at 0, the first of January 1970. Default: this machine's time.
-        """
-        self.require("reboot")
+    def power_cut(self, *, while_running: Sequence[str] | None, after_s: float) -> bool:
+        """See :meth:`edge_harness.device.device.Device.power_cut`."""
+        machine = self.with_ability(PowerLoss)
+        ran = False
+        if while_running is None:
+            machine.cut_power()
+        else:
+            ran = self._cut_in_the_middle(machine, list(while_running), after_s)
+        self._hold.switch_off()
+        return ran
+
+    def _cut_in_the_middle(self, machine: PowerLoss, argv: list[str], after_s: float) -> bool:
+        started = time.monotonic()
+        stream = self._hold.connect("agent", timeout_s=30)
+        header: wire.Header = {"op": "exec", "argv": argv, "timeout_s": None}
+        stream.send(header)
+        ended = False
+        try:
+            stream.sock.settimeout(max(after_s, 0.001))
+            answer, _ = stream.receive()  # only if it ends before its time
+            if not answer["ok"]:
+                raise InputError(
+                    f"{argv[0]!r} cannot be started on the device: {answer['error']}",
+                    next_step="name a program of the device's image",
+                )
+            ended = True
+            time.sleep(max(0.0, started + after_s - time.monotonic()))
+        except TimeoutError:
+            pass
+        finally:
+            machine.cut_power()
+            stream.close()
+            self._hold.switch_off()
+        return not ended
+
+    def boot(self, *, clock: Moment | None) -> None:
+        """See :meth:`edge_harness.device.device.Device.boot`."""
+        self.require(word_of(Reboot))
         seconds = None if clock is None else _seconds(clock)
-        self.hold.switch_off()
-        self.hold.restart(Boot(keep_storage=True, clock_s=seconds))
+        self._hold.switch_off()
+        self._hold.restart(Boot(keep_storage=True, clock_s=seconds))
 
-    def reboot(self, *, clock: Moment | None = None) -> None:
-        """Shut down in order (everything is synced), then :meth:`boot`."""
-        self.require("reboot")
-        self._board.act("sync")
+    def reboot(self, *, clock: Moment | None) -> None:
+        """See :meth:`edge_harness.device.device.Device.reboot`."""
+        self.with_ability(Reboot).sync()
         self.boot(clock=clock)
 
     def pause(self) -> None:
-        """Stop the whole board between two instructions; its own clock stops with it."""
-        self.require("pause")
-        self._board.qmp(("stop", {}))
+        """See :meth:`edge_harness.device.device.Device.pause`."""
+        self.with_ability(Pause).pause()
 
     def resume(self) -> None:
-        """Go on after :meth:`pause`."""
-        self.require("pause")
-        self._board.qmp(("cont", {}))
+        """See :meth:`edge_harness.device.device.Device.resume`."""
+        self.with_ability(Pause).resume()
 
-    # -- clock and speed (clock, cpu_throttle) -----------------------------------------------
+    # -- clock and speed ---------------------------------------------------------------------
 
     def set_clock(self, clock: Moment) -> None:
-        """Set the board's clock, as a time server might."""
-        self.require("clock")
-        self._board.act("clock", time_s=_seconds(clock))
+        """See :meth:`edge_harness.device.device.Device.set_clock`."""
+        self.with_ability(Clock).set_clock(_seconds(clock))
 
     def shift_clock(self, seconds: float) -> None:
-        """Let the board's clock jump, forwards or (negative) backwards."""
-        self.require("clock")
-        self._board.act("clock", by_s=float(seconds))
+        """See :meth:`edge_harness.device.device.Device.shift_clock`."""
+        self.with_ability(Clock).shift_clock(float(seconds))
 
-    def throttle(
-        self, cpus: float | None, *, then: Sequence[tuple[float, float | None]] = ()
-    ) -> None:
-        """Give the board's programs ``cpus`` processors' worth of time; None lifts the limit.
-
-        Args:
-            then: ``(seconds, cpus)`` pairs that follow, as a board that gets hot and cools
-                down; seconds are of the board's own clock, after the step before.
-        """
-        self.require("cpu_throttle")
+    def throttle(self, cpus: float | None, then: Sequence[tuple[float, float | None]]) -> None:
+        """See :meth:`edge_harness.device.device.Device.throttle`."""
+        self.require(word_of(CpuThrottle))
         for value in (cpus, *(step for _, step in then)):
             if value is not None and value <= 0:
                 raise OptionError(f"cpus={value!r} is not positive", next_step="use 0.5, say")
-        self._board.act("throttle", cpus=cpus, then=[list(step) for step in then])
+        self.with_ability(CpuThrottle).throttle(cpus, then)
 
-    # -- storage (storage_faults) ------------------------------------------------------------
+    def limit(self, *, memory_mib: int | None, cpus: float | None) -> None:
+        """See :meth:`edge_harness.device.device.Device.limit`."""
+        for name, value in (("memory_mib", memory_mib), ("cpus", cpus)):
+            if value is not None and not value > 0:
+                raise OptionError(
+                    f"{name}={value!r} is not positive", next_step="leave it out to keep what is"
+                )
+        # Both are looked at before either is changed.
+        memory = None if memory_mib is None else self.with_ability(MemoryLimit, revive=False)
+        quota = None if cpus is None else self.with_ability(CpuQuota, revive=False)
+        if memory is not None and memory_mib is not None:
+            memory.limit_memory(memory_mib)
+        if quota is not None and cpus is not None:
+            quota.limit_cpus(cpus)
+
+    # -- storage -----------------------------------------------------------------------------
 
     @property
     def storage(self) -> Storage:
-        """The storage under the device's files."""
-        self.require("storage_faults")
+        """See :attr:`edge_harness.device.device.Device.storage`."""
+        self.require(word_of(StorageFaults))
         return Storage(self)
 
-    # -- network (network) -------------------------------------------------------------------
+    # -- network -----------------------------------------------------------------------------
+
+    def can_connect(self, host: str, port: int, *, timeout_s: float) -> bool:
+        """See :meth:`edge_harness.device.device.Device.can_connect`.
+
+        Raises:
+            OSError, WireError: the device hung up.
+        """
+        self.require(word_of(Offline))
+        header: wire.Header = {"op": "connect", "host": host, "port": port, "timeout_s": timeout_s}
+        self._hold.revive()
+        stream = self._hold.connect("agent", timeout_s=timeout_s + 30)
+        try:
+            stream.send(header)
+            answer, _ = stream.receive()
+        finally:
+            stream.close()
+        return bool(answer["connected"])
 
     def connect_network(self) -> None:
-        """Plug in a network that leads nowhere: every packet the device sends is recorded, none
-        reaches this machine or any other. See :attr:`egress` and :attr:`packets`."""
-        self.require("network")
-        board = self._board
-        board.connect_network(tuple(board.record()["network_modules"]))
+        """See :meth:`edge_harness.device.device.Device.connect_network`."""
+        self.with_ability(Network).connect_network()
 
     def disconnect_network(self) -> None:
-        """Unplug the network: the device has no interface but loopback again."""
-        self.require("network")
-        self._board.act("network", up=False)
+        """See :meth:`edge_harness.device.device.Device.disconnect_network`."""
+        self.with_ability(Network).disconnect_network()
 
     @property
     def packets(self) -> Path:
-        """The recording of the device's network, a pcap file; gone when the device ends."""
-        self.require("network")
-        return cast("VmMachine", self.hold.machine).packets
+        """See :attr:`edge_harness.device.device.Device.packets`."""
+        return self.with_ability(Network, revive=False).packets()
 
-    def _recorded_egress(self) -> list[Egress]:
+    @property
+    def egress(self) -> list[Egress]:
+        """See :attr:`edge_harness.device.device.Device.egress`."""
         from edge_harness.egress.packets import egress_in
 
+        if word_of(Network) not in self._availability.abilities:
+            raise MissingCapability(
+                f"the {self._availability.engine} engine cuts the network of {self._hold.name} but "
+                "cannot list what was tried",
+                next_step="mark the test needs={'network'} and call device.connect_network() "
+                "first, or assert not device.can_connect(host, port)",
+            )
         if not self.packets.exists():
             raise MissingCapability(
                 "no network was connected yet, so nothing could be recorded: an empty list would "
@@ -194,42 +239,43 @@ class BoardControls:
 class Storage:
     """Trouble with the storage of a whole emulated board."""
 
-    def __init__(self, device: BoardControls) -> None:
-        self._device = device
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
 
-    def _act(self, do: str, **arguments: Any) -> int:
-        answer, _ = self._device._board.act("storage", do=do, **arguments)
-        return int(answer["free_kib"])
+    @property
+    def _machine(self) -> StorageFaults:
+        return self._controls.with_ability(StorageFaults)
 
     def fill(self, *, keep_kib: int = 0) -> int:
         """Fill the storage up to ``keep_kib`` KiB; what is really free then, in KiB."""
-        return self._act("fill", keep_kib=keep_kib)
+        return self._machine.storage("fill", keep_kib=keep_kib)
 
     def free(self) -> int:
         """Undo :meth:`fill`; KiB free."""
-        return self._act("free")
+        return self._machine.storage("free")
 
     def read_only(self) -> None:
         """Remount read-only, as a worn-out card ends."""
-        self._act("ro")
+        self._machine.storage("ro")
 
     def read_write(self) -> None:
         """Undo :meth:`read_only`."""
-        self._act("rw")
+        self._machine.storage("rw")
 
     def fail_io(self, *, read: bool = False, write: bool = True, once: bool = False) -> None:
-        """Answer reads or writes with I/O errors from now on (QEMU's blkdebug).
+        """Answer reads or writes with I/O errors from now on.
 
         Linux shows them to a program when it asks the storage: ``fsync`` for writes, and reads
         of what is not cached any more.
         """
+        machine = self._machine
         if read:
-            self._act("drop_caches")
-        self._device._board.fail_io(read=read, write=write, once=once)
+            machine.storage("drop_caches")
+        machine.fail_io(read=read, write=write, once=once)
 
     def heal_io(self) -> None:
         """End :meth:`fail_io`. A file system that gave up meanwhile stays as it is until boot."""
-        self._device._board.heal_io()
+        self._machine.heal_io()
 
 
-__all__ = ["BoardControls", "Moment", "Storage"]
+__all__ = ["Controls", "Moment", "Storage"]

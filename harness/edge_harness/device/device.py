@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_harness import wire
-from edge_harness.device.controls import BoardControls
+from edge_harness.device.controls import Controls, Moment, Storage
 from edge_harness.device.endings import Endings
 from edge_harness.device.hold import Gone, Hold
-from edge_harness.device.lease import Lease, sweep
+from edge_harness.device.lease import Lease
 from edge_harness.device.programs import Programs
+from edge_harness.device.request import DeviceRequest
 from edge_harness.device.results import DeviceInfo, Finding, RunResult, info_from
 from edge_harness.diagnose import DeviceFiles, Explainer
-from edge_harness.engines import Availability, Engine, Limits, StartSpec
-from edge_harness.engines.choose import choose_engine
-from edge_harness.engines.launch import AGENT_DIR, LAYERS_DIR, RUN_DIR
-from edge_harness.errors import BootFailed, MissingCapability, OptionError
+from edge_harness.engines import Availability, StartSpec
+from edge_harness.engines.abilities import (
+    BoardMemory,
+    Offline,
+    OwnFiles,
+    PageSize,
+    PinnedCore,
+    SharesFiles,
+    TakesLayers,
+    bound,
+    word_of,
+)
+from edge_harness.engines.choose import Choice
+from edge_harness.engines.launch import AGENT_DIR, RUN_DIR
+from edge_harness.errors import BootFailed, OptionError
 from edge_harness.image import agent_dir, layers_dir
 from edge_harness.models.file import (
     GRAPH_OPTIMIZATION,
@@ -34,19 +45,16 @@ from edge_harness.runtimes import FORMATS
 from edge_harness.runtimes import RUNTIMES as ROWS
 
 if TYPE_CHECKING:
-    from edge_harness.device.latency_source import LatencySource
     from edge_harness.device.session import Session
     from edge_harness.egress.packets import Egress
     from edge_harness.evidence import FigureKind
-    from edge_harness.image import Image, Layer
-    from edge_harness.profiles import Profile
+    from edge_harness.image import Environment, Layer
 
-Progress = Callable[[str], None]
 #: An emulated import of a large runtime, cold, on a busy machine: 24 s were seen.
 WARM_TIMEOUT_S = 180.0
 
 
-class Device(Programs, BoardControls):
+class Device:
     """A running device; made by :func:`edge_harness.opening.open_device`, a context manager.
 
     Not shared between threads; several processes may share the machine behind it.
@@ -54,64 +62,48 @@ class Device(Programs, BoardControls):
 
     def __init__(
         self,
+        request: DeviceRequest,
         *,
-        profile: Profile,
-        engine: Engine,
-        availability: Availability,
-        image: Image,
+        choice: Choice,
         lease: Lease,
-        limits: Limits,
-        progress: Progress | None,
-        profiles: Sequence[Profile],
-        runtimes: Sequence[str] = (),
-        plugin: str = "",
-        icount: bool = False,
-        warm: tuple[str, str] | None = None,
-        latency_source: LatencySource | None = None,
+        spec: StartSpec,
+        environment: Environment,
     ) -> None:
-        self.profile = profile
-        self.latency_source = latency_source
+        self.profile = request.profile
+        self.choice = choice
+        """The engine, what its probe said, and why this one."""
+        self.latency_source = request.latency_source
         """What :meth:`edge_harness.device.session.Session.latency` asks."""
-        self.runtimes = tuple(runtimes)
+        self.runtimes = tuple(request.runtimes)
         """Runtimes to take instead of the profile's, such as ``onnxruntime==1.21.0``."""
-        self.availability = availability
+        self.image = spec.image
+        """Its root filesystem in the cache; None for a device that has files of its own."""
+        self.environment = environment
+        """What decides which wheels it can load."""
+        self.state_dir = lease.state_dir
+        """Its folder on this machine."""
         self.findings: list[Finding] = []
-        self._image = image
-        self._state_dir = lease.state_dir
-        self._progress = progress
+        self._progress = request.progress
         self._warmed: dict[str, tuple[int, str]] = {}
         self._layers: dict[str, Layer] = {}
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        spec = StartSpec(
-            profile=profile,
-            image=image,
-            state_dir=lease.state_dir,
-            limits=limits,
-            warm=_warm_runtime(warm, image, progress)
-            if warm
-            else _likely_runtime(
-                profile, image, self.runtimes, fetch=engine.name == "vm", progress=progress
-            ),
-            progress=progress,
-            plugin=plugin,
-            icount=icount,
-            repeatable=bool(plugin) or icount,
-        )
-        self.hold = Hold(engine=engine, lease=lease, spec=spec, progress=progress)
+        self.hold = Hold(engine=choice.engine, lease=lease, spec=spec, progress=request.progress)
         self.endings = Endings(
             hold=self.hold,
             explainer=Explainer(
-                device=profile.name,
-                profile=profile,
+                device=self.profile.name,
+                profile=self.profile,
                 find=self._file_here,
-                cores=lease.state_dir / "run",
-                emulator_counts="memory" not in availability.capabilities,
-                profiles=profiles,
+                cores=self.state_dir / "run",
+                emulator_counts=word_of(BoardMemory) not in self.abilities,
+                profiles=request.among,
             ),
             findings=self.findings,
-            state_dir=lease.state_dir,
+            state_dir=self.state_dir,
             forget=self._forget_warm,
         )
+        self.controls = Controls(hold=self.hold, availability=choice.availability)
+        self.programs = Programs(hold=self.hold, endings=self.endings, layer=self._layer)
         try:
             self.info = self._inspect()
         except BaseException:
@@ -120,12 +112,15 @@ class Device(Programs, BoardControls):
 
     def _file_here(self, path: str) -> Path | None:
         """Where a file of the device lies on this machine."""
+        machine = self.hold.machine
+        own, shared = bound(machine, OwnFiles), bound(machine, SharesFiles)
+        root = own.root() if own is not None else shared.host_root() if shared else None
         mounted = {
-            LAYERS_DIR: layers_dir(),
+            machine.layers_dir: layers_dir(),
             AGENT_DIR: agent_dir(),
-            RUN_DIR: self._state_dir / "run",
+            RUN_DIR: self.state_dir / "run",
         }
-        return DeviceFiles(root=self._image.root, mounted=mounted).find(path)
+        return DeviceFiles(root=root, mounted=mounted).find(path)
 
     # -- who it is ---------------------------------------------------------------------------
 
@@ -136,25 +131,40 @@ class Device(Programs, BoardControls):
     @property
     def engine(self) -> str:
         """Name of the engine that runs it."""
-        return self.availability.engine
+        return self.choice.engine.name
 
     @property
-    def capabilities(self) -> frozenset[str]:
-        """What this device can prove; see :data:`edge_harness.engines.CAPABILITIES`."""
-        return self.availability.capabilities
+    def availability(self) -> Availability:
+        """What the engine said of this profile on this machine."""
+        return self.choice.availability
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What this device can do or prove, the words of ``needs=``; see
+        :data:`edge_harness.engines.abilities.ABILITIES`."""
+        return self.choice.availability.abilities
 
     @property
     def figure_kind(self) -> FigureKind:
         """How figures seen on it come about: ``emulated``, ``native`` (this machine's own processor
         runs its programs) or ``measured`` (it is a board)."""
-        return self.availability.figure_kind
+        return self.choice.availability.figure_kind
+
+    @property
+    def memory_source(self) -> str:
+        """Whose figures those of memory are, in a few words."""
+        if self.figure_kind == "native":
+            return "native on this machine"
+        machine = bound(self.hold.machine, BoardMemory)
+        if machine is not None:
+            return machine.memory_source()
+        return "emulated, the translator's own memory included: not the board's figure"
 
     def header(self) -> str:
         """One line that says what runs and how."""
         return (
             f"{self.name}: {self.profile.title}, {self.profile.cpu.cores}× "
-            f"{self.profile.cpu.core}, {self.profile.memory.ram_mib} MiB; engine {self.engine} "
-            f"({self.availability.reason})"
+            f"{self.profile.cpu.core}, {self.profile.memory.ram_mib} MiB; {self.choice}"
         )
 
     def describe(self) -> dict[str, str]:
@@ -164,8 +174,6 @@ class Device(Programs, BoardControls):
             "board": self.profile.title,
             "engine": self.engine,
             "engine_detail": self.availability.reason,
-            "image": self._image.key,
-            "image_sha256": self._image.digest,
             "os": self.info.os,
             "kernel": self.info.kernel,
             "python": self.info.python,
@@ -173,6 +181,9 @@ class Device(Programs, BoardControls):
             "page_size_kib": str(self.info.page_size_kib),
             "cpu_count": str(self.info.cpu_count),
         }
+        if self.image is not None:
+            facts["image"] = self.image.key
+            facts["image_sha256"] = self.image.digest
         for requirement, layer in self._layers.items():
             versions = ", ".join(f"{w['name']} {w['version']}" for w in layer.lock["wheels"])
             facts[f"layer {requirement}"] = f"{versions} (sha256 {layer.digest[:16]})"
@@ -271,20 +282,18 @@ class Device(Programs, BoardControls):
 
         label = " ".join(requirements)
         if label not in self._layers:
-            self._layers[label] = ensure_layer(
-                self._image.environment, requirements, self._progress
-            )
-            bring = getattr(self.hold.machine, "bring_layers", None)
-            if bring is not None:  # a remote daemon's device does not see the host's cache
-                bring()
+            self._layers[label] = ensure_layer(self.environment, requirements, self._progress)
         self._plug_in(self._layers[label].key)
         return self._layers[label]
 
     def _plug_in(self, key: str) -> None:
-        """Have the layer ``key`` on a board, which forgets it with every boot."""
-        if hasattr(self.hold.machine, "bring_layer"):
+        """Have the layer ``key`` on a machine that does not see the cache's."""
+        machine = bound(self.hold.machine, TakesLayers)
+        if machine is not None:
             self.hold.revive()
-            self.hold.machine.bring_layer(key)
+            machine = bound(self.hold.machine, TakesLayers)
+            assert machine is not None
+            machine.bring_layer(key)
 
     def _warm(self, spec: str) -> str:
         """The socket of the warm parent for ``spec``; imports the runtime if need be."""
@@ -310,69 +319,165 @@ class Device(Programs, BoardControls):
                 return label
         return spec
 
-    # -- network and limits ------------------------------------------------------------------
+    # -- programs ----------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        input: bytes | str = b"",
+        timeout_s: float = 120.0,
+        requirements: Sequence[str] = (),
+    ) -> RunResult:
+        """Run a program on the device to its end.
+
+        Args:
+            argv: the program and its arguments; paths are the device's.
+            env: additions to the device's environment.
+            cwd: working folder in the device (default ``/tmp``).
+            input: what the program reads from standard input.
+            timeout_s: wall time after which it is ended.
+            requirements: wheels to have on its ``PYTHONPATH``, as pip takes them.
+
+        Returns:
+            How it ended, with a diagnosis where it crashed. A crash is a result here, not an
+            exception; :meth:`RunResult.check` raises it.
+
+        Raises:
+            CacheError: this machine's disk is full, so the device could not go on.
+            InputError: there is no such program on the device.
+            DeviceTimeout: it was not done in time.
+        """
+        return self.programs.run(
+            argv, env=env, cwd=cwd, input=input, timeout_s=timeout_s, requirements=requirements
+        )
+
+    # -- what is done to the device ----------------------------------------------------------
+    # Each takes an ability, and raises MissingCapability without. Most change the whole machine:
+    # use them on ``fresh_device``, not on the shared ``device``.
+
+    def require(self, *needs: str) -> None:
+        """Raise :class:`MissingCapability` unless the device has every ability in ``needs``."""
+        self.controls.require(*needs)
+
+    def limit(self, *, memory_mib: int | None = None, cpus: float | None = None) -> None:
+        """Change limits of the running device (``memory_limit``, ``cpu_quota``).
+
+        Raises:
+            MissingCapability: the engine has no such limit.
+            OptionError: a limit is not positive, or nothing can run under it.
+        """
+        self.controls.limit(memory_mib=memory_mib, cpus=cpus)
+
+    def power_cut(
+        self, *, while_running: Sequence[str] | None = None, after_s: float = 0.0
+    ) -> bool:
+        """Cut the power: what was not synced to the storage is gone (``power_loss``).
+        :meth:`boot` follows.
+
+        Args:
+            while_running: a program to start first, in whose middle the power goes.
+            after_s: how long after its start, in seconds of wall time.
+
+        Returns:
+            Whether the power went while the program ran; False if it had ended before, or none
+            was given.
+
+        Raises:
+            InputError: there is no such program on the device.
+        """
+        return self.controls.power_cut(while_running=while_running, after_s=after_s)
+
+    def boot(self, *, clock: Moment | None = None) -> None:
+        """Switch the board on again, with the storage it had; its kernel starts anew
+        (``reboot``).
+
+        Args:
+            clock: what its clock shows at first; a board without a battery-backed clock starts
+                at 0, the first of January 1970. Default: this machine's time.
+        """
+        self.controls.boot(clock=clock)
+
+    def reboot(self, *, clock: Moment | None = None) -> None:
+        """Shut down in order (everything is synced), then :meth:`boot` (``reboot``)."""
+        self.controls.reboot(clock=clock)
+
+    def pause(self) -> None:
+        """Stop the whole board between two instructions; its own clock stops with it
+        (``pause``)."""
+        self.controls.pause()
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        self.controls.resume()
+
+    def set_clock(self, clock: Moment) -> None:
+        """Set the board's clock, as a time server might (``clock``)."""
+        self.controls.set_clock(clock)
+
+    def shift_clock(self, seconds: float) -> None:
+        """Let the board's clock jump, forwards or (negative) backwards (``clock``)."""
+        self.controls.shift_clock(seconds)
+
+    def throttle(
+        self, cpus: float | None, *, then: Sequence[tuple[float, float | None]] = ()
+    ) -> None:
+        """Give the board's programs ``cpus`` processors' worth of time; None lifts the limit
+        (``cpu_throttle``).
+
+        Args:
+            cpus: how many, 0.5 for half of one.
+            then: ``(seconds, cpus)`` pairs that follow, as a board that gets hot and cools
+                down; seconds are of the board's own clock, after the step before.
+        """
+        self.controls.throttle(cpus, then)
+
+    @property
+    def storage(self) -> Storage:
+        """The storage under the device's files, and trouble with it (``storage_faults``)."""
+        return self.controls.storage
+
+    # -- network -----------------------------------------------------------------------------
 
     def can_connect(self, host: str, port: int, *, timeout_s: float = 2.0) -> bool:
-        """Whether a program on the device can open a TCP connection to ``host``.
+        """Whether a program on the device can open a TCP connection to ``host`` (``offline``).
 
         Raises:
             MissingCapability: the engine cannot cut the network, so the answer would be the
                 host's.
         """
-        self.require("offline")
-        header = {"op": "connect", "host": host, "port": port, "timeout_s": timeout_s}
-        self.hold.revive()
-        stream = self.hold.connect("agent", timeout_s=timeout_s + 30)
         try:
-            stream.send(header)
-            answer, _ = stream.receive()
+            return self.controls.can_connect(host, port, timeout_s=timeout_s)
         except (wire.WireError, OSError) as error:
             raise self.endings.machine_death(f"connecting to {host}:{port}") from error
-        finally:
-            stream.close()
-        return bool(answer["connected"])
 
-    def require(self, *needs: str) -> None:
-        """Raise :class:`MissingCapability` unless the device has every capability in ``needs``."""
-        missing = [need for need in needs if need not in self.capabilities]
-        if missing:
-            raise MissingCapability(
-                f"{self.name} on the {self.engine} engine cannot prove {', '.join(missing)} "
-                f"({self.availability.reason})",
-                next_step="mark the test with needs={…} so that an engine that can is chosen; "
-                + (self.availability.fix or "edge-harness doctor shows what is missing"),
-            )
+    def connect_network(self) -> None:
+        """Plug in a network that leads nowhere: every packet the device sends is recorded, none
+        reaches this machine or any other (``network``). See :attr:`egress` and
+        :attr:`packets`."""
+        self.controls.connect_network()
+
+    def disconnect_network(self) -> None:
+        """Unplug the network: the device has no interface but loopback again (``network``)."""
+        self.controls.disconnect_network()
+
+    @property
+    def packets(self) -> Path:
+        """The recording of the device's network, a pcap file; gone when the device ends
+        (``network``)."""
+        return self.controls.packets
 
     @property
     def egress(self) -> list[Egress]:
-        """What the device tried to reach since :meth:`connect_network`.
+        """What the device tried to reach since :meth:`connect_network` (``network``).
 
         Raises:
             MissingCapability: the engine cuts the network but cannot list what was tried. An
                 empty list would be a lie.
         """
-        if "network" in self.capabilities:
-            return self._recorded_egress()
-        raise MissingCapability(
-            f"the {self.engine} engine cuts the network of {self.name} but cannot list what was "
-            "tried",
-            next_step="mark the test needs={'network'} and call device.connect_network() first, or "
-            "assert not device.can_connect(host, port)",
-        )
-
-    def limit(self, *, memory_mib: int | None = None, cpus: float | None = None) -> None:
-        """Change limits of the running device.
-
-        Raises:
-            MissingCapability: the engine has no such limit.
-            OptionError: a limit is not positive.
-        """
-        for name, value in (("memory_mib", memory_mib), ("cpus", cpus)):
-            if value is not None and not value > 0:
-                raise OptionError(
-                    f"{name}={value!r} is not positive", next_step="leave it out to keep what is"
-                )
-        self.hold.machine.limit(Limits(memory_mib=memory_mib, cpus=cpus))
+        return self.controls.egress
 
     # -- log and life ------------------------------------------------------------------------
 
@@ -414,34 +519,37 @@ class Device(Programs, BoardControls):
     def _inspect(self) -> DeviceInfo:
         """Look at the device from inside, and refuse it if it is not the profile's."""
         info = info_from(self._ask({"op": "info"}))
-        if "isa" not in self.capabilities:
+        if word_of(PinnedCore) not in self.abilities:
             return info  # natively run: nothing is claimed about the instruction set
         from edge_harness.profiles import hwcap_verdict
 
-        expected_kib = self.profile.os.page_size_kib
-        if "page_size" in self.capabilities and info.page_size_kib != expected_kib:
-            raise BootFailed(
-                f"{self.name} came up with pages of {info.page_size_kib} KiB, and its profile says "
-                f"{expected_kib} KiB",
-                next_step="please report this with the output of edge-harness doctor",
-            )
-
+        if word_of(PageSize) in self.abilities:
+            expected_kib = self.controls.with_ability(PageSize).page_size_kib()
+            if info.page_size_kib != expected_kib:
+                raise BootFailed(
+                    f"{self.name} came up with pages of {info.page_size_kib} KiB, and its profile "
+                    f"says {expected_kib} KiB",
+                    next_step="please report this with the output of edge-harness doctor",
+                )
         verdict = hwcap_verdict(self.profile, info.features)
         if not verdict.ok:
+            core = self.controls.with_ability(PinnedCore).pinned_core()
             raise BootFailed(
                 f"{self.name} came up with a CPU that is not the profile's: {verdict.message}",
-                next_step="the emulator must run with -cpu "
-                f"{self.profile.emulation.qemu_cpu}; edge-harness doctor shows its version",
+                next_step=f"the emulator must run with -cpu {core}; edge-harness doctor shows its "
+                "version",
                 details={"missing": verdict.missing, "unexpected": verdict.unexpected},
             )
         if not verdict.checked:
             # A skipped check is not a pass: it is shown at the end of every run.
             self.findings.append(Finding(kind="warning", device=self.name, text=verdict.message))
-        if "offline" in self.capabilities and set(info.interfaces) - {"lo"}:
-            raise BootFailed(
-                f"{self.name} should have no network, but has the interfaces {info.interfaces}",
-                next_step="please report this with the output of edge-harness doctor",
-            )
+        if word_of(Offline) in self.abilities:
+            others = set(info.interfaces) - self.controls.with_ability(Offline).interfaces()
+            if others:
+                raise BootFailed(
+                    f"{self.name} should have no network, but has the interfaces {info.interfaces}",
+                    next_step="please report this with the output of edge-harness doctor",
+                )
         return info
 
 
@@ -455,112 +563,4 @@ def _refuse(model_format: str, **options: object) -> None:
             )
 
 
-def _warm_runtime(
-    warm: tuple[str, str], image: Image, progress: Progress | None
-) -> tuple[str, ...]:
-    from edge_harness.image import ensure_layer
-
-    module, requirement = warm
-    return (f"{ensure_layer(image.environment, [requirement], progress).key}:{module}",)
-
-
-def _likely_runtime(
-    profile: Profile,
-    image: Image,
-    runtimes: Sequence[str],
-    *,
-    fetch: bool,
-    progress: Progress | None,
-) -> tuple[str, ...]:
-    """The runtime most tests will ask for, imported while the device still comes up. Unless
-    ``fetch``, only if it is in the cache already: what is saved with the runtime imported is
-    used many times, what is started for one run is not."""
-    from edge_harness.image import ensure_layer, layer_key
-
-    defaults = profile.runtimes.defaults()
-    module = profile.default_runtime(FORMATS["tflite"])
-    requirement = defaults.get(module)
-    pin = pinned(None, runtimes, "tflite")
-    if pin is not None:
-        module, requirement = runtime_requirement(pin, defaults)
-    if requirement and fetch:
-        return (f"{ensure_layer(image.environment, [requirement], progress).key}:{module}",)
-    key = layer_key(image.environment, [requirement]) if requirement else None
-    return (f"{key}:{module}",) if key else ()
-
-
-def start_device(
-    profile: Profile,
-    *,
-    engine: str = "auto",
-    needs: Iterable[str] = (),
-    share: str | None = None,
-    limits: Limits | None = None,
-    progress: Progress | None = None,
-    profiles: Sequence[Profile] = (),
-    runtimes: Sequence[str] = (),
-    plugin: str = "",
-    icount: bool = False,
-    warm: tuple[str, str] | None = None,
-    latency_source: LatencySource | None = None,
-) -> Device:
-    """Bring ``profile`` up, with what only the plugin and the device clock ask for.
-
-    Users have :func:`edge_harness.opening.open_device`.
-
-    Args:
-        profile: what the board is.
-        engine: ``auto``, ``user``, ``docker``, ``vm`` or ``host``.
-        needs: capabilities the device must have; see :data:`edge_harness.engines.CAPABILITIES`.
-        share: processes that give the same string share one running device.
-        limits: instead of the profile's own memory (MiB) and CPUs.
-        progress: called with a line of text while something slow happens.
-        profiles: among which to look for one that has a missing CPU feature (default: all).
-        runtimes: instead of the profile's, where ``load`` names no version: pinned
-            distributions such as ``onnxruntime==1.21.0``.
-        plugin: a TCG plugin for QEMU and its arguments (engine ``vm`` alone); programs then lie
-            at the same addresses at every start, so that what it sees can be repeated.
-        icount: let the board's clock count instructions, one a nanosecond (``vm`` alone).
-        warm: runtime (``tflite``) and requirement to import at start, instead of the likely one.
-        latency_source: what sessions ask for latencies; None where nobody will ask.
-
-    Raises:
-        MissingCapability: the engine cannot prove what ``needs`` asks for.
-        MissingTool: no engine can run here; the message has the fix.
-        ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.
-    """
-    from edge_harness.image import ensure_image
-
-    limits = limits or Limits()
-    wanted = set(needs)
-    if limits.memory_mib is not None:
-        wanted.add("memory_limit")
-    if limits.cpus is not None:
-        wanted.add("cpu_quota")
-    chosen, availability = choose_engine(profile, engine, needs=frozenset(wanted))
-    image = ensure_image(chosen.image_arch(profile), profile.os.suite, progress)
-    key = f"{profile.name}-{chosen.name}"
-    suffix = uuid.uuid4().hex[:12]
-    if share is not None:
-        import hashlib
-
-        text = repr((share, key, limits.memory_mib, limits.cpus, profile.source_file))
-        suffix = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Device(
-        profile=profile,
-        engine=chosen,
-        availability=availability,
-        image=image,
-        lease=Lease(f"{key}-{suffix}"),
-        limits=limits,
-        progress=progress,
-        profiles=profiles,
-        runtimes=runtimes,
-        plugin=plugin,
-        icount=icount,
-        warm=warm,
-        latency_source=latency_source,
-    )
-
-
-__all__ = ["Device", "DeviceInfo", "Finding", "RunResult", "choose_engine", "start_device", "sweep"]
+__all__ = ["Device", "DeviceInfo", "Finding", "RunResult"]

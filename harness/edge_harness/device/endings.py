@@ -10,6 +10,7 @@ from edge_harness import wire
 from edge_harness.device.hold import Hold
 from edge_harness.device.results import Finding
 from edge_harness.diagnose import Explainer, FailedLoad
+from edge_harness.engines.abilities import Crashes, HostTrouble, bound
 from edge_harness.errors import CacheError, DeviceTimeout, EdgeError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ class Endings:
     def host_failed(self, doing: str, *, ended_well: bool = False) -> CacheError | None:
         """What went wrong if it was this machine's disk: no finding about the device. The device
         is ended then, as its file system will not recover."""
-        look = getattr(self._hold.machine, "host_trouble", None)
-        trouble = look(ended_well=ended_well) if look is not None else ""
+        machine = bound(self._hold.machine, HostTrouble)
+        trouble = machine.host_trouble(ended_well=ended_well) if machine is not None else ""
         if not trouble:
             return None
         self._hold.machine.stop()
@@ -186,10 +187,10 @@ class Endings:
 
     def _fetch_cores(self) -> None:
         """Bring core dumps over from a device whose files this machine does not see."""
-        fetch = getattr(self._hold.machine, "cores", None)
-        if fetch is not None and self._hold.machine.alive():
+        machine = bound(self._hold.machine, Crashes)
+        if machine is not None and self._hold.machine.alive():
             try:
-                fetch(self._state_dir / "run")
+                machine.core_dumps(self._state_dir / "run")
             except EdgeError:
                 pass  # the death is reported without a diagnosis
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from edge_harness import wire
 from edge_harness.device.lease import Lease
 from edge_harness.engines import Boot, Engine, Machine, StartSpec
+from edge_harness.engines.abilities import MemoryLimit, bound
 from edge_harness.engines.launch import boot_failed
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError
 from edge_harness.processes import tail, wait_until
@@ -139,8 +140,9 @@ class Hold:
 
     def memory_events(self) -> Mapping[str, int]:
         """The control group's figures, {} where there is none."""
+        limited = bound(self.machine, MemoryLimit)
         try:
-            return self.machine.memory_events()
+            return limited.memory_events() if limited is not None else {}
         except (OSError, EdgeError):
             return {}
 

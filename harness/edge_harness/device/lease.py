@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_harness.cache import cache_dir, explained, private_folder, remove_tree
-from edge_harness.engines import Machine, engine_named
+from edge_harness.engines import Machine
+from edge_harness.engines.registry import engine_named
 from edge_harness.errors import EdgeError
 from edge_harness.processes import process_start_time
 

@@ -21,6 +21,7 @@ from edge_harness.errors import (
     MissingCapability,
     RuntimeFailed,
 )
+from edge_harness.evidence import FigureKind
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Array, Outputs, Tensor, arrange, tensor_from
 
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
 _GROUP = 256
 _GROUP_S = 0.5
 _GROUP_BYTES = 1 << 20
+
+
+#: What a wall time is worth on a device whose figures are of that kind.
+_WALL_TIME: dict[FigureKind, str] = {
+    "emulated": "emulated: not a latency",
+    "native": "native on this machine, not the board",
+    "measured": "on the board, the way to it included",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +124,7 @@ class Session:
     @property
     def wall_time(self) -> WallTime:
         """Wall time of the last :meth:`run`."""
-        native = self.device.engine == "host"
-        source = "native on this machine, not the board" if native else "emulated: not a latency"
+        source = _WALL_TIME[self.device.figure_kind]
         return WallTime(wall_ms=self._wall_ms, source=source)
 
     @property
@@ -237,14 +245,10 @@ class Session:
     def memory(self) -> MemoryUse:
         """Resident memory of the worker now."""
         answer = self._ask({"op": "memory"})
-        if self.device.engine == "host":
-            source = "native on this machine"
-        elif "memory" in self.device.capabilities:
-            source = "the emulated board's own kernel, free of the emulator's memory"
-        else:
-            source = "emulated, the translator's own memory included: not the board's figure"
         return MemoryUse(
-            peak_mib=answer["peak_rss_kib"] / 1024, rss_mib=answer["rss_kib"] / 1024, source=source
+            peak_mib=answer["peak_rss_kib"] / 1024,
+            rss_mib=answer["rss_kib"] / 1024,
+            source=self.device.memory_source,
         )
 
     def run_unchecked(self, arrays: Iterable[Array]) -> Outputs:

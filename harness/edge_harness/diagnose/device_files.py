@@ -18,8 +18,9 @@ class DeviceFiles:
     lead out of the folders named here, be it by ``..`` or by a link.
     """
 
-    root: Path
-    """The image's tree."""
+    root: Path | None
+    """The image's tree, or this machine's own root for a device without one; None where the
+    device's files lie elsewhere."""
     mounted: Mapping[str, Path] = field(default_factory=dict)
     """Folders that lie over it: {path in the device: path on this machine}."""
 
@@ -30,7 +31,9 @@ class DeviceFiles:
             for name in (inside, str(outside)):
                 if path == name or path.startswith(name.rstrip("/") + "/"):
                     return _below(outside, path[len(name) :])
-        if path.startswith(f"{self.root}/"):
+        if self.root is None:
+            return None
+        if self.root != Path("/") and path.startswith(f"{self.root}/"):
             path = path[len(str(self.root)) :]
         return _below(self.root, path)
 

@@ -1,49 +1,93 @@
-"""Which engine runs a profile: the cheapest that proves what the test needs."""
+"""Which engine runs a profile: the first to answer that proves what the test needs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_harness.engines import CAPABILITIES, ENGINE_NAMES, Availability, Engine, engine_named
-from edge_harness.errors import MissingCapability, MissingTool, OptionError, did_you_mean
+from edge_harness.engines import Availability, Engine
+from edge_harness.engines.abilities import ABILITIES, bound
+from edge_harness.engines.registry import AUTO, engine_named, working_engines
+from edge_harness.errors import (
+    BrokenExtension,
+    MissingCapability,
+    MissingTool,
+    OptionError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The engine for one device, and what its probe said; made once and handed on."""
+
+    engine: Engine
+    availability: Availability
+    why: str
+    """Why this one, as ``answers first`` or ``asked for``."""
+
+    def __str__(self) -> str:
+        """As the header has it."""
+        return f"engine {self.engine.name} ({self.why}; {self.availability.reason})"
+
+
 def check_needs(needs: frozenset[str]) -> None:
-    """Raise :class:`OptionError` for a capability nobody has heard of."""
-    for need in sorted(needs - CAPABILITIES.keys()):
+    """Raise :class:`OptionError` for an ability nobody has heard of."""
+    for need in sorted(needs - ABILITIES.keys()):
         raise OptionError(
-            f"there is no capability {need!r}{did_you_mean(need, CAPABILITIES)}",
-            next_step=f"use some of: {', '.join(CAPABILITIES)}",
+            f"there is no ability {need!r}{did_you_mean(need, ABILITIES)}",
+            next_step=f"use some of: {', '.join(ABILITIES)}",
         )
 
 
 def choose_engine(
-    profile: Profile, engine: str = "auto", needs: frozenset[str] = frozenset()
-) -> tuple[Engine, Availability]:
+    profile: Profile,
+    engine: str = AUTO,
+    needs: frozenset[str] = frozenset(),
+    *,
+    implements: type | None = None,
+) -> Choice:
     """The engine for ``profile``; starts and fetches nothing.
 
+    Args:
+        profile: the board.
+        engine: an engine's name; ``auto`` for the first, in the engines' own order, that has
+            every ability needed.
+        needs: words of :data:`edge_harness.engines.abilities.ABILITIES`.
+        implements: a Protocol of :mod:`edge_harness.engines.abilities` that is about engines;
+            ``auto`` then also takes engines that are chosen on request alone.
+
     Raises:
-        OptionError: no such engine or capability.
+        OptionError: no such engine or ability.
+        BrokenExtension: the engine asked for is another distribution's, and cannot be had.
         MissingCapability: engines are there, but none can prove all of ``needs``.
         MissingTool: the engine, or every engine, lacks something on this machine.
     """
     check_needs(needs)
-    # The host's own processor says nothing about a board: only on request.
-    names = [name for name in ENGINE_NAMES if name != "host"] if engine == "auto" else [engine]
+    broken: list[BrokenExtension] = []
+    if engine == AUTO:
+        known, broken = working_engines()
+        candidates = [
+            each
+            for each in known
+            if (implements is None and each.auto_rank is not None)
+            or (implements is not None and bound(each, implements) is not None)
+        ]
+    else:
+        candidates = [engine_named(engine)]
     seen: list[Availability] = []
-    for name in names:
-        candidate = engine_named(name)
-        availability = candidate.probe(profile)
-        if availability.available and needs <= availability.capabilities:
-            return candidate, availability
+    for candidate in candidates:
+        availability = probed(candidate, profile)
+        if availability.available and needs <= availability.abilities:
+            why = _why(needs, seen) if engine == AUTO else "asked for"
+            return Choice(engine=candidate, availability=availability, why=why)
         seen.append(availability)
-    running = [a for a in seen if a.available]
-    lines = [_why(a, needs) for a in seen]
-    fixes = [a.fix for a in seen if a.fix]
-    if running:
+    lines = [_why_not(a, needs) for a in seen] + [error.message for error in broken]
+    fixes = [a.fix for a in seen if a.fix] + [error.next_step for error in broken]
+    if any(a.available for a in seen):
         raise MissingCapability(
             f"no engine here can prove {', '.join(sorted(needs))} for {profile.name}: "
             + "; ".join(lines),
@@ -56,8 +100,41 @@ def choose_engine(
     )
 
 
-def _why(availability: Availability, needs: frozenset[str]) -> str:
+def probed(engine: Engine, profile: Profile) -> Availability:
+    """What ``engine`` says of ``profile``, held to its word.
+
+    Raises:
+        BrokenExtension: it claims an ability that its machines have not the methods for.
+    """
+    availability = engine.probe(profile)
+    for word in sorted(availability.abilities):
+        known = ABILITIES.get(word)
+        lacking = known.missing_in(engine.machine_type) if known else []
+        if known is None or lacking:
+            why = f"{engine.machine_type.__name__} has no {', '.join(lacking)}()"
+            raise BrokenExtension(
+                f"the engine {engine.name!r} claims the ability {word!r}, and "
+                + (why if known else "there is no such ability"),
+                next_step="mend its probe(), or add what edge_harness.engines.abilities asks for",
+                details={"engine": engine.name, "ability": word},
+            )
+    return availability
+
+
+def _why(needs: frozenset[str], passed_over: list[Availability]) -> str:
+    words = ", ".join(sorted(needs))
+    runs = [a.engine for a in passed_over if a.available]
+    if runs:
+        return f"the first that proves {words}, which {', '.join(runs)} cannot"
+    return f"answers first of those that prove {words}" if needs else "answers first"
+
+
+def _why_not(availability: Availability, needs: frozenset[str]) -> str:
     if not availability.available:
         return f"{availability.engine}: {availability.reason}"
-    missing = ", ".join(sorted(needs - availability.capabilities))
-    return f"{availability.engine} runs but cannot prove {missing}"
+    missing = sorted(needs - availability.abilities)
+    reasons = list(
+        dict.fromkeys(availability.without[w] for w in missing if w in availability.without)
+    )
+    because = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"{availability.engine} runs but cannot prove {', '.join(missing)}{because}"

@@ -1,10 +1,16 @@
 """What every engine needs to start the agent: its command line, environment, sockets and the
-system files that show the profile instead of the host."""
+system files that show the profile instead of the host.
+
+For engines of other distributions too. The agent takes a Python of 3.9 or newer with nothing but
+its standard library; runtimes come from layers, which it imports from the folder named by
+``EDGE_LAYERS``.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_harness.engines import StartSpec
@@ -27,11 +33,17 @@ def agent_argv(
 ) -> list[str]:
     """The command that starts the agent in the device.
 
+    Args:
+        spec: of the device.
+        python: which Python runs it (default: the image's), as a path inside the device.
+        agent_dir: where the device sees :func:`edge_harness.image.agent_dir`.
+        run_dir: where the device sees ``spec.state_dir / "run"``.
+
     ``-I``: nothing of the user's environment may reach the agent's own imports.
     """
     # With -I Python would not read PYTHONHASHSEED; -s and -P are the rest of it.
-    isolated = ["-s", "-P"] if spec.repeatable else ["-I"]
-    argv = [python or spec.image.python, *isolated, "-S", "-B"]
+    isolated = ["-I"] if spec.instrumentation is None else ["-s", "-P"]
+    argv = [python or spec.tree.python, *isolated, "-S", "-B"]
     argv.append(f"{agent_dir}/edge_harness/agent/main.py")
     argv += ["--run-dir", run_dir, "--linger-s", f"{LINGER_S:g}"]
     argv += ["--cpus", str(spec.profile.cpu.cores)]
@@ -57,11 +69,39 @@ def agent_env(spec: StartSpec) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if spec.repeatable:
+    if spec.instrumentation is not None:
         env["PYTHONHASHSEED"] = "0"
     if spec.profile.emulation.qemu_cpu:
         env["QEMU_CPU"] = spec.profile.emulation.qemu_cpu
     return {**env, **spec.env}
+
+
+def plain_process(
+    spec: StartSpec, *, python: str, emulator: Sequence[str] = (), root: Path | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """The agent as a process of this host without namespaces, every path the host's: its command
+    line and its whole environment.
+
+    Args:
+        spec: of the device.
+        python: which Python runs it, a path on this host.
+        emulator: what to put before it and before each program that is started through it.
+        root: the folder below which programs are looked for, as an image's tree; None for this
+            host's own files.
+    """
+    from edge_harness.image import agent_dir, layers_dir
+
+    run = str(spec.state_dir / "run")
+    argv = agent_argv(spec, python=python, agent_dir=str(agent_dir()), run_dir=run)
+    env = agent_env(spec)
+    if root is None:
+        # This host's files: nothing of the person's own folders, and the agent's Python first.
+        env["HOME"] = run
+        env["PATH"] = f"{Path(python).parent}:{env['PATH']}"
+    env["EDGE_LAYERS"] = str(layers_dir())
+    env["EDGE_EXEC_PREFIX"] = " ".join(emulator)
+    env["EDGE_EXEC_ROOT"] = str(root or "/")
+    return [*emulator, *argv], env
 
 
 def system_files(spec: StartSpec, dest: Path) -> dict[str, Path]:

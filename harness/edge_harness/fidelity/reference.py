@@ -89,12 +89,13 @@ def reference_session(
     Raises:
         ImageBuildFailed: the runtime's version has no wheel for this machine's architecture.
     """
+    from edge_harness.engines.registry import native_engine
     from edge_harness.opening import open_device
 
     file = read_model(model) if model is not None else session.model
     # A model of the other format has no runtime in common with the session: its profile's then.
     runtime = session.requirement if file.format == session.model.format else None
-    with open_device(session.device.profile, engine="host") as host:
+    with open_device(session.device.profile, engine=native_engine()) as host:
         try:
             loaded = host.load(
                 file.path, runtime=runtime, kernels="reference" if trusted else "xnnpack"
@@ -118,7 +119,7 @@ def doubt_about(reference: Runner) -> str:
     """Why ``reference`` is not to be trusted with this model; empty where nothing is known."""
     from edge_harness.device.session import Session as SessionClass
 
-    if not isinstance(reference, SessionClass) or reference.device.engine != "host":
+    if not isinstance(reference, SessionClass) or reference.device.figure_kind != "native":
         return ""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return ""

@@ -1,5 +1,5 @@
 """Our errors in reports: the test's own line and the message, without our insides; and trouble
-with the machinery, or a capability that is missing, as an error (E), never as a failed test (F)."""
+with the machinery, or an ability that is missing, as an error (E), never as a failed test (F)."""
 
 from __future__ import annotations
 

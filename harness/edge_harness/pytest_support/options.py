@@ -8,16 +8,34 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# As edge_harness.engines.choose takes them. Written out: importing the engines' module would cost
-# every pytest run on a machine where this plugin is installed.
-ENGINES = ("auto", "user", "docker", "vm", "host")
+
+class _Engines(Collection[str]):
+    """What ``--engine`` takes. Looked up when somebody asks: entry points are read for it, which
+    no run without a device pays for."""
+
+    def _names(self) -> tuple[str, ...]:
+        from edge_harness.engines.registry import engine_choices
+
+        return engine_choices()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+
+ENGINES = _Engines()
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _ALIASES: pytest.StashKey[frozenset[str]] = pytest.StashKey()
@@ -49,7 +67,7 @@ def add(parser: pytest.Parser) -> None:
         dest="edge_strict",
         action="store_true",
         default=None,
-        help="a test that cannot run for want of a device or capability is an error, not a skip "
+        help="a test that cannot run for want of a device or ability is an error, not a skip "
         "(for CI)",
     )
     group.addoption(
@@ -132,8 +150,8 @@ _ALIASED: Mapping[str, Mapping[str, Any]] = {
     "--engine": {
         "dest": "edge_engine",
         "choices": ENGINES,
-        "help": "what brings devices to life (default: auto, the cheapest that proves what a "
-        "test needs)",
+        "help": "what brings devices to life (default: auto, the first to answer that proves "
+        "what a test needs)",
     },
 }
 

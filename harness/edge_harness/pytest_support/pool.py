@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edge_harness.engines import Limits
-from edge_harness.engines.choose import choose_engine
+from edge_harness.engines.abilities import MemoryLimit, word_of
+from edge_harness.engines.choose import Choice, choose_engine
+from edge_harness.engines.registry import AUTO
 from edge_harness.errors import EdgeError, MissingCapability
 from edge_harness.pytest_support.marks import Wanted, wanted_by
 from edge_harness.pytest_support.options import Settings, spelled
@@ -63,7 +65,8 @@ class Pool:
         self._fresh: list[Device] = []
         self._fresh_worked: set[_Key] = set()
         self._failed: dict[tuple[_Key, str], EdgeError] = {}
-        self._keys: dict[Wanted, _Key] = {}
+        self._chosen: dict[Wanted, Choice] = {}
+        self._choices: dict[tuple[str, str, frozenset[str]], Choice] = {}
         self._meant: dict[tuple[str, ...], frozenset[str]] = {}
         self._tests_left: Counter[str] = Counter()
         self.troubles: list[str] = []
@@ -89,39 +92,46 @@ class Pool:
             EdgeError: no engine can run it.
         """
         __tracebackhide__ = True
-        if wanted not in self._keys:
+        if wanted not in self._chosen:
             try:
-                self._keys[wanted] = wanted.name, self._engine(wanted)
+                self._chosen[wanted] = self._engine(wanted)
             except MissingCapability as error:
                 if self.settings.strict:
                     raise
                 raise CapabilitySkip(error) from None
-        return self._keys[wanted]
+        return wanted.name, self._chosen[wanted].engine.name
 
-    def _engine(self, wanted: Wanted) -> str:
+    def _engine(self, wanted: Wanted) -> Choice:
         asked = self.settings.engine
         if wanted.engine:
-            if asked not in ("auto", wanted.engine):
+            if asked not in (AUTO, wanted.engine):
                 option = spelled(self.config, "--engine")
                 raise MissingCapability(
                     f"the test is for the {wanted.engine} engine, and this run is {option}={asked}",
                     next_step=f"run it with {option}={wanted.engine}",
                 )
             asked = wanted.engine
-        return choose_engine(self.profile(wanted), asked, self._needs(wanted))[0].name
+        return self._choice(self.profile(wanted), asked, self._needs(wanted))
+
+    def _choice(self, profile: Profile, engine: str, needs: frozenset[str]) -> Choice:
+        """Chosen once: the header, a test and its device have the same."""
+        key = profile.name, engine, needs
+        if key not in self._choices:
+            self._choices[key] = choose_engine(profile, engine, needs)
+        return self._choices[key]
 
     def _needs(self, wanted: Wanted | None = None) -> frozenset[str]:
-        limits = {"memory_limit"} if self.limits.memory_mib is not None else set()
+        limits = {word_of(MemoryLimit)} if self.limits.memory_mib is not None else set()
         return (wanted.needs if wanted is not None else frozenset()) | limits
 
     def engine_line(self, profile: Profile) -> str:
         """What runs ``profile`` where a test needs nothing special, or why nothing does."""
         try:
-            engine, availability = choose_engine(profile, self.settings.engine, self._needs())
+            choice = self._choice(profile, self.settings.engine, self._needs())
         except EdgeError as error:
             return error.message
         pins = f"; runtime {', '.join(self.settings.runtimes)}" if self.settings.runtimes else ""
-        return f"engine {engine.name} ({availability.reason}){pins}"
+        return f"{choice}{pins}"
 
     # -- devices -----------------------------------------------------------------------------
 
@@ -150,23 +160,28 @@ class Pool:
     def _open(self, wanted: Wanted, key: _Key, *, share: str | None) -> Device:
         __tracebackhide__ = True
         from edge_harness.clock.counting.source import DeviceClock
-        from edge_harness.device.device import start_device
+        from edge_harness.device.request import DeviceRequest
+        from edge_harness.device.starting import start_device
 
         remembered = key, "shared" if share else "fresh"
         if remembered in self._failed:
             # Tried once: what failed to start will fail again, and each try may take minutes.
             raise copy.copy(self._failed[remembered])
         try:
+            profiles = self._registry.working()[0] if self.settings.profile_dirs else ()
             return start_device(
-                self.profile(wanted),
-                engine=key[1],
-                needs=self._needs(wanted),
-                share=share,
-                limits=self.limits,
-                progress=self._say,
-                profiles=self._registry.working()[0] if self.settings.profile_dirs else (),
-                runtimes=self.settings.runtimes,
-                latency_source=DeviceClock(refresh=self.settings.refresh, progress=self._say),
+                DeviceRequest(
+                    profile=self.profile(wanted),
+                    engine=key[1],
+                    needs=self._needs(wanted),
+                    choice=self._chosen[wanted],
+                    share=share,
+                    limits=self.limits,
+                    progress=self._say,
+                    among=profiles,
+                    runtimes=self.settings.runtimes,
+                    latency_source=DeviceClock(refresh=self.settings.refresh, progress=self._say),
+                )
             )
         except MissingCapability as error:
             if self.settings.strict:
@@ -186,7 +201,8 @@ class Pool:
             return self._fresh[-1]
         if "edge_device" not in getattr(item, "fixturenames", ()):
             return None
-        return self._shared.get(self._keys.get(wanted, ("", "")))
+        chosen = self._chosen.get(wanted)
+        return self._shared.get((wanted.name, chosen.engine.name)) if chosen else None
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ static QEMU registers them:
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Iterable
@@ -128,6 +129,23 @@ def handler_for(arch: str, entries: Iterable[Handler]) -> Handler | None:
     fitting = [entry for entry in entries if entry.matches(header)]
     fitting.sort(key=lambda entry: (not entry.name.startswith(PREFIX), "F" not in entry.flags))
     return fitting[0] if fitting else None
+
+
+def usable(handler: Handler | None) -> str:
+    """Why ``handler`` will not do for containers; "" if it will."""
+    from edge_harness.image.tools import MINIMUM_QEMU, qemu_version
+
+    if handler is None:
+        return "nothing is registered"
+    if not handler.works_in_containers:
+        return f"{handler.name!r} lacks the F flag, so containers do not find its emulator"
+    if os.access(handler.interpreter, os.X_OK):
+        version = qemu_version(handler.interpreter)
+        numbers = tuple(int(n) for n in version.split(".")[:2] if n.isdigit())
+        if version and numbers < MINIMUM_QEMU:
+            least = ".".join(map(str, MINIMUM_QEMU))
+            return f"{handler.name!r} is QEMU {version}, older than {least}"
+    return ""
 
 
 def flags(kernel: str | None = None) -> str:

@@ -53,7 +53,7 @@ def start_argv(extra: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 def reachable() -> bool:
     """Whether a daemon answers, or at least is there and refuses this user."""
-    from edge_harness.engines.docker import client as docker_client
+    from edge_harness.system import docker_client
 
     try:
         docker_client.connect()

@@ -15,13 +15,15 @@ from edge_harness.clock.counting.plugin_build import check_plugins, ensure_plugi
 from edge_harness.clock.operators import Operator
 from edge_harness.clock.pipeline import Core, core_named
 from edge_harness.clock.trace import Counted, Trace, read_trace
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingCapability, MissingTool
 from edge_harness.image import agent_dir
 from edge_harness.models.tensors import Array
 from edge_harness.runtimes import FORMATS
 
 if TYPE_CHECKING:
     from edge_harness.device.device import Device
+    from edge_harness.engines.abilities import Instruments
+    from edge_harness.engines.choose import Choice
     from edge_harness.profiles import Profile
 
 Progress = Callable[[str], None]
@@ -144,28 +146,47 @@ def counting_board(profile: Profile, subject: Subject, progress: Progress | None
         MissingCapability: no whole board of this profile can be emulated here.
         MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
     """
-    from edge_harness.device.device import start_device
-    from edge_harness.engines.vm.engine import VmEngine
-    from edge_harness.image.board_tools import ensure_board_tools
+    from edge_harness.device.request import DeviceRequest
+    from edge_harness.device.starting import start_device
+    from edge_harness.engines import Instrumentation
 
-    available = VmEngine().probe(profile)
-    if not available.available:
+    choice, engine = counting_engine(profile)
+    emulator = engine.emulator(profile, progress)
+    if not emulator.fetched:
+        check_plugins(list(emulator.argv))
+    library = ensure_plugin(emulator.version, progress)
+    plugin = plugin_argument(library, _OUT, profile, core_named(profile.cpu.core))
+    return start_device(
+        DeviceRequest(
+            profile=profile,
+            choice=choice,
+            progress=progress,
+            instrumentation=Instrumentation(plugin=plugin),
+            warm=(subject.module, subject.runtime),
+        )
+    )
+
+
+def counting_engine(profile: Profile) -> tuple[Choice, Instruments]:
+    """An engine whose boards can be counted on.
+
+    Raises:
+        MissingCapability: there is none of this profile here.
+    """
+    from edge_harness.engines.abilities import Instruments, bound
+    from edge_harness.engines.choose import choose_engine
+
+    try:
+        choice = choose_engine(profile, implements=Instruments)
+    except MissingTool as error:
         raise MissingCapability(
             f"the device clock counts on a whole emulated board, and there is none of "
-            f"{profile.name} here: {available.reason}",
-            next_step=available.fix,
-        )
-    tools = ensure_board_tools(progress)
-    if tools.root is None:
-        check_plugins(tools.qemu(profile.os.arch))
-    library = ensure_plugin(tools.version, progress)
-    return start_device(
-        profile,
-        engine="vm",
-        progress=progress,
-        plugin=plugin_argument(library, _OUT, profile, core_named(profile.cpu.core)),
-        warm=(subject.module, subject.runtime),
-    )
+            f"{profile.name} here: {error.message}",
+            next_step=error.next_step,
+        ) from error
+    engine = bound(choice.engine, Instruments)
+    assert engine is not None
+    return choice, engine
 
 
 #: Where the plugin writes, in the folder of the device.
@@ -174,7 +195,7 @@ _OUT = "clock"
 
 def _between_markers(device: Device, subject: Subject, folder: Path) -> dict[str, Any]:
     """Run the inference cold and steady, and keep both counts in ``folder``."""
-    out = device._state_dir / _OUT
+    out = device.state_dir / _OUT
     out.mkdir(exist_ok=True)
     for stale in out.iterdir():
         stale.unlink()

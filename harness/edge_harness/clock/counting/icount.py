@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from edge_harness.device.device import start_device
+from edge_harness.clock.counting.count import counting_engine
+from edge_harness.device.request import DeviceRequest
+from edge_harness.device.starting import start_device
+from edge_harness.engines import Instrumentation
 
 if TYPE_CHECKING:
     from edge_harness.clock.counting.count import Progress, Subject
@@ -39,11 +42,13 @@ def count_instructions(
     """
     with (
         start_device(
-            profile,
-            engine="vm",
-            progress=progress,
-            icount=True,
-            warm=(subject.module, subject.runtime),
+            DeviceRequest(
+                profile=profile,
+                choice=counting_engine(profile)[0],
+                progress=progress,
+                instrumentation=Instrumentation(icount=True),
+                warm=(subject.module, subject.runtime),
+            )
         ) as device,
         device.load(
             subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)

@@ -11,18 +11,25 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.cache import explained, private_folder
-from edge_harness.engines import Availability, Limits, StartSpec
-from edge_harness.engines.docker import client as docker_client
+from edge_harness.engines import Availability, ImageNeed, Limits, Machine, Requirements, StartSpec
+from edge_harness.engines.abilities import (
+    BoardKernels,
+    CpuQuota,
+    MemoryLimit,
+    PinnedCore,
+    ShellCommand,
+    abilities_of,
+    word_of,
+)
 from edge_harness.engines.docker import relay as docker_relay
-from edge_harness.engines.docker.client import Daemon
 from edge_harness.engines.docker.limits import Applied, wanted
 from edge_harness.engines.docker.machine import LEASE_LABEL, DockerMachine, container_held
 from edge_harness.engines.launch import (
@@ -36,17 +43,23 @@ from edge_harness.engines.launch import (
 )
 from edge_harness.errors import EdgeError, InfrastructureError, MissingTool
 from edge_harness.evidence import FigureKind
-from edge_harness.processes import process_start_time, tail
+from edge_harness.processes import process_start_time, tail, wait_for
+from edge_harness.system import docker_client
+from edge_harness.system.docker_client import Daemon
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
     from edge_harness.profiles import Profile
+    from edge_harness.system.checks import Check
 
 BOOT_TIMEOUT_S = 120.0
 LABEL = "edge-harness"
-_ALWAYS = frozenset({"crash", "offline", "rootfs"})
-_PINNED = frozenset({"isa", "numerics"})
+#: What a container on a processor that is not the board's does not prove.
+_PINNED = frozenset({word_of(PinnedCore), word_of(BoardKernels)})
+_MEMORY, _QUOTA = word_of(MemoryLimit), word_of(CpuQuota)
+# Long options go first, bash(1).
+_BASH = ("/bin/bash", "--norc", "-i")
 _NO_BINFMT = "run 'edge-harness setup --system' (root), which registers QEMU with the F flag"
 
 
@@ -79,10 +92,9 @@ def execution(profile: Profile, daemon: Daemon) -> Execution:
         )
     from edge_harness.image.tools import qemu_version
     from edge_harness.system import binfmt
-    from edge_harness.system.setup import usable
 
     handler = binfmt.handler_for(arch, binfmt.handlers())
-    if handler is not None and not (why := usable(handler)):
+    if handler is not None and not (why := binfmt.usable(handler)):
         version = ""
         if os.access(handler.interpreter, os.X_OK):
             version = qemu_version(handler.interpreter)
@@ -103,7 +115,7 @@ def execution(profile: Profile, daemon: Daemon) -> Execution:
             figure_kind="native",
             fix="" if verdict.ok else "--engine=user emulates the board's processor",
         )
-    why = usable(handler)
+    why = binfmt.usable(handler)
     return Execution(
         possible=False,
         pinned=False,
@@ -152,7 +164,7 @@ def container_options(
         "environment": agent_env(spec),
         "name": f"edge-{spec.state_dir.name}-{secrets.token_hex(3)}",
         "hostname": spec.profile.name,
-        "platform": platform_of(spec.image.arch),
+        "platform": platform_of(spec.tree.arch),
         "network_mode": spec.network,
         "mounts": mounts,
         "labels": {
@@ -187,9 +199,12 @@ class DockerEngine:
     """Containers of a Docker daemon."""
 
     name = "docker"
+    auto_rank = 20
+    machine_type = DockerMachine
+    shell_rank = 10  # a shell in a container can start any program
 
-    def image_arch(self, profile: Profile) -> str:
-        return profile.os.arch
+    def requirements(self, profile: Profile) -> Requirements:
+        return Requirements(image=ImageNeed(arch=profile.os.arch, suite=profile.os.suite))
 
     def probe(self, profile: Profile) -> Availability:
         try:
@@ -210,29 +225,34 @@ class DockerEngine:
             return Availability(
                 engine=self.name, available=False, reason=how.text, fix=how.fix or _NO_BINFMT
             )
-        capabilities = set(_ALWAYS)
+        without: dict[str, str] = {}
         notes = list(wanted(profile, Limits(), daemon).notes)
-        if how.pinned:
-            capabilities |= _PINNED
-        if daemon.cpu_quota:
-            capabilities.add("cpu_quota")
-        else:
-            notes.append("no CPU limits: the kernel or rootless Docker has none")
+        if not how.pinned:
+            without |= dict.fromkeys(_PINNED, how.text)
+        if not daemon.cpu_quota:
+            without[_QUOTA] = "the kernel or rootless Docker has none"
+            notes.append(f"no CPU limits: {without[_QUOTA]}")
         if not daemon.memory_limit:
-            notes.append("no memory limits: the kernel or rootless Docker has none")
+            without[_MEMORY] = "the kernel or rootless Docker has none"
         elif not (daemon.swap_limit or (daemon.local and not host_swaps())):
-            notes.append("no memory limits: the kernel does not count swap")
-        else:
-            capabilities.add("memory_limit")
+            without[_MEMORY] = "the kernel does not count swap"
+        if _MEMORY in without:
+            notes.append(f"no memory limits: {without[_MEMORY]}")
         reason = f"Docker {daemon.version}, {how.text}"
         return Availability(
             engine=self.name,
             available=True,
             reason="; ".join([reason, *notes]),
             fix=how.fix,
-            capabilities=frozenset(capabilities),
+            abilities=abilities_of(self.machine_type) - without.keys(),
+            without=without,
             figure_kind=how.figure_kind,
         )
+
+    def checks(self, profile: Profile) -> list[Check]:
+        from edge_harness.engines.docker import checks
+
+        return [*checks.daemon(), *checks.programs()]
 
     def start(self, spec: StartSpec) -> DockerMachine:
         from edge_harness.engines.docker import image as docker_image
@@ -243,7 +263,7 @@ class DockerEngine:
         # What programs read in /proc/meminfo is what they really get.
         spec = replace(spec, limits=Limits(memory_mib=applied.memory_mib, cpus=applied.cpus))
         _sweep_once(daemon.url)
-        tag = docker_image.ensure(spec.image, daemon.url)
+        tag = docker_image.ensure(spec.tree, daemon.url)
         binds = self._binds(spec) if daemon.local else {}
         options = container_options(spec, image=tag, applied=applied, daemon=daemon, binds=binds)
         machine = None
@@ -257,6 +277,9 @@ class DockerEngine:
                     "url": daemon.url,
                     "container": created.id,
                     "notes": list(applied.notes),
+                    "core": spec.profile.emulation.qemu_cpu,
+                    "arch": spec.tree.arch,
+                    "root": str(spec.tree.root),
                     **self._relayed(spec, daemon, client, str(created.id)),
                 }
             )
@@ -272,6 +295,30 @@ class DockerEngine:
 
     def attach(self, record: Mapping[str, Any]) -> DockerMachine:
         return DockerMachine(record)
+
+    def shell(
+        self,
+        profile: Profile,
+        folder: Path,
+        *,
+        running: Callable[..., Machine],
+        say: Callable[[str], None],
+    ) -> ShellCommand:
+        """A shell in a container of its own."""
+        client = shutil.which("docker")
+        if client is None:
+            raise MissingTool(
+                "the 'docker' command is not on this machine, and shells in containers need it",
+                next_step="install the Docker command-line client, or use --engine=user",
+            )
+        record = running().record()
+        argv = shell_argv(client, str(record["url"]), str(record["container"]), profile)
+        return ShellCommand(argv=argv, env=dict(os.environ))
+
+    def remove_unknown(self) -> list[str]:
+        from edge_harness.engines.docker import image as docker_image
+
+        return docker_image.remove_unknown()
 
     def _binds(self, spec: StartSpec) -> dict[str, tuple[Path, bool]]:
         """What of this machine the container sees."""
@@ -301,7 +348,7 @@ class DockerEngine:
         from edge_harness.engines.docker.image import put_folders
         from edge_harness.image import agent_dir, layers_dir
 
-        layers = docker_relay.layers_for(layers_dir(), spec.image.arch)
+        layers = docker_relay.layers_for(layers_dir(), spec.tree.arch)
         private_folder(spec.state_dir)
         with explained(spec.state_dir):
             files = system_files(spec, spec.state_dir / "system")
@@ -322,8 +369,7 @@ class DockerEngine:
         return {
             "relay": True,
             "layers": sorted(layers),
-            "arch": spec.image.arch,
-            "python": spec.image.python,
+            "python": spec.tree.python,
         }
 
     def _boot(self, machine: DockerMachine, spec: StartSpec, daemon: Daemon) -> None:
@@ -335,10 +381,19 @@ class DockerEngine:
             _refuse_foreign(str(error.details.get("said", "")), spec)
             raise
         if daemon.local:
-            reason = _wait_for(spec.state_dir / "run" / "agent.sock", machine)
+            vain = wait_for(
+                "answer of its agent",
+                (spec.state_dir / "run" / "agent.sock").exists,
+                alive=machine.alive,
+                alive_step_s=0.2,
+                status=machine.end_reason,
+                last_words=lambda: "",
+                deadline_s=BOOT_TIMEOUT_S,
+            )
+            reason = vain.reason if vain else ""
         else:
             reason = docker_relay.wait_for_agent(
-                daemon.url, machine.container_id, spec.image.python, timeout_s=BOOT_TIMEOUT_S
+                daemon.url, machine.container_id, spec.tree.python, timeout_s=BOOT_TIMEOUT_S
             )
         if reason:
             log = machine.log()
@@ -348,26 +403,16 @@ class DockerEngine:
             )
 
 
-def _wait_for(sock: Path, machine: DockerMachine) -> str:
-    """Wait until the agent's socket is there; "" then, else what was wrong."""
-    end = time.monotonic() + BOOT_TIMEOUT_S
-    next_look = time.monotonic() + 0.2
-    while not sock.exists():
-        now = time.monotonic()
-        if now > end:
-            return f"its agent was silent for {BOOT_TIMEOUT_S:g} s"
-        if now > next_look:
-            if not machine.alive():
-                return machine.end_reason() or "its container is gone"
-            next_look = now + 0.2
-        time.sleep(0.005)
-    return ""
+def shell_argv(docker: str, url: str, container: str, profile: Profile) -> tuple[str, ...]:
+    """The shell in a running container."""
+    argv = [docker, "--host", url, "exec", "--interactive", "--tty", "--workdir", "/root"]
+    return (*argv, "--env", f"PS1={profile.name}:\\w# ", container, *_BASH)
 
 
 def _refuse_foreign(said: str, spec: StartSpec) -> None:
     if "exec format error" in said.lower():
         raise MissingTool(
-            f"Docker's machine cannot run {spec.image.arch} programs: {tail(said, 1)}",
+            f"Docker's machine cannot run {spec.tree.arch} programs: {tail(said, 1)}",
             next_step=_NO_BINFMT,
         )
 

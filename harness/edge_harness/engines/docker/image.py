@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edge_harness.cache import cache_dir, explained, locked
-from edge_harness.engines.docker import client as docker_client
+from edge_harness.system import docker_client
 
 if TYPE_CHECKING:
     from docker import DockerClient

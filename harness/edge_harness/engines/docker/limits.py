@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_harness.engines import Limits
-from edge_harness.engines.docker.client import Daemon
 from edge_harness.errors import OptionError
 from edge_harness.profiles import Profile
+from edge_harness.system.docker_client import Daemon
 
 #: Docker's own lower bound.
 MINIMUM_MEMORY_MIB = 6

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.engines import Limits
-from edge_harness.engines.docker import client as docker_client
 from edge_harness.engines.docker import relay as docker_relay
 from edge_harness.engines.docker.image import put_folders
 from edge_harness.engines.docker.limits import ControlGroup, check, memory_notes
 from edge_harness.engines.launch import LAYERS_DIR, connect_unix
 from edge_harness.errors import EdgeError, InfrastructureError, MissingCapability, OptionError
+from edge_harness.system import docker_client
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -26,6 +26,7 @@ class DockerMachine:
     """A device that is a container; safe to use from several processes."""
 
     engine = "docker"
+    layers_dir = LAYERS_DIR
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = dict(record)
@@ -71,18 +72,18 @@ class DockerMachine:
         name = name if name != "agent" else "agent.sock"
         if not self._record.get("relay"):
             return connect_unix(self._state_dir / "run", name, timeout_s=timeout_s)
-        self.bring_layers()
+        self._copy_layers()
         return docker_relay.connect(
             self._url, self._id, self._record["python"], name, timeout_s=timeout_s
         )
 
-    def bring_layers(self) -> None:
-        """Copy runtime layers that were made since into a container that cannot see them.
+    def bring_layer(self, key: str) -> None:
+        """Copy runtime layers that were made since, ``key`` among them, into a container that
+        cannot see them; nothing to do where it sees this machine's files."""
+        if self._record.get("relay"):
+            self._copy_layers()
 
-        Does nothing where the container sees this machine's files.
-        """
-        if not self._record.get("relay"):
-            return
+    def _copy_layers(self) -> None:
         from edge_harness.image import layers_dir
 
         known = set(self._record["layers"])
@@ -141,8 +142,14 @@ class DockerMachine:
     def _notes(self) -> list[str]:
         return [f"edge-harness: {note}" for note in self._record.get("notes", ())]
 
-    def limit(self, limits: Limits) -> None:
-        """Change the limits of the running container, and see that the kernel has taken them.
+    def limit_memory(self, memory_mib: int) -> None:
+        self._limit(Limits(memory_mib=memory_mib))
+
+    def limit_cpus(self, cpus: float) -> None:
+        self._limit(Limits(cpus=cpus))
+
+    def _limit(self, limits: Limits) -> None:
+        """Change a limit of the running container, and see that the kernel has taken it.
 
         Raises:
             OptionError: Docker or the kernel cannot have that limit.
@@ -150,8 +157,6 @@ class DockerMachine:
         """
         from docker.errors import APIError
 
-        if limits == Limits():
-            return
         daemon = docker_client.daemon(self._url)
         check(limits, daemon)
         change: dict[str, int] = {}
@@ -247,6 +252,24 @@ class DockerMachine:
         except (wire.WireError, OSError, EdgeError):
             return {}
         return {key: answer[key] for key in ("oom_kills", "peak_mib", "limit_mib") if key in answer}
+
+    # -- what programs see -------------------------------------------------------------------
+
+    def pinned_core(self) -> str:
+        return str(self._record["core"])
+
+    def program_arch(self) -> str:
+        return str(self._record["arch"])
+
+    def interfaces(self) -> frozenset[str]:
+        return frozenset({"lo"})
+
+    def root(self) -> Path:
+        return Path(self._record["root"])
+
+    def core_dumps(self, into: Path) -> None:
+        """The agent leaves them in the folder for sockets, which is ``into``. A daemon elsewhere
+        keeps them: a death there is reported without a diagnosis."""
 
     def stop(self) -> None:
         """Kill and remove the container; its log stays in the state folder."""

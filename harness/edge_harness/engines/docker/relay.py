@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_harness.engines.launch import RUN_DIR
 from edge_harness.errors import MissingTool
+from edge_harness.processes import wait_for
 
 #: Runs in the device: says "+" when connected, then copies until either side hangs up.
 _COPY = """
@@ -119,20 +120,38 @@ def _reap() -> None:
 def wait_for_agent(url: str, container: str, python: str, *, timeout_s: float) -> str:
     """Wait until the agent accepts connections; "" then, else what was wrong."""
     argv = exec_argv(url, container, python, _WAIT, RUN_DIR, f"{timeout_s:g}")
-    result = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout_s + 30,
-        env=dict(os.environ),
-    )
-    if result.returncode == 0:
-        return ""
-    if result.returncode == 3:
-        return f"its agent was silent for {timeout_s:g} s"
-    return result.stderr.strip() or f"docker exec ended with exit status {result.returncode}"
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+        )
+
+        def said() -> str:
+            errors.seek(0)
+            return errors.read().decode(errors="replace").strip()
+
+        def status() -> str:
+            code = process.poll()
+            if code is None:
+                return ""
+            if code == 3:
+                return f"its agent was silent for {timeout_s:g} s"
+            return said() or f"docker exec ended with exit status {code}"
+
+        try:
+            vain = wait_for(
+                "answer of its agent",
+                lambda: process.poll() == 0,
+                alive=lambda: process.poll() is None,
+                status=status,
+                last_words=said,
+                deadline_s=timeout_s + 30,
+                step_s=0.02,
+            )
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    return vain.reason if vain else ""
 
 
 def layers_for(folder: Path, arch: str) -> dict[str, Path]:

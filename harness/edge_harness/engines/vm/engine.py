@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,18 @@ from typing import TYPE_CHECKING, Any
 
 from edge_harness.agent.inside import socket_name
 from edge_harness.cache import cache_dir, explained, locked, remove_tree, staged
-from edge_harness.engines import Availability, Limits, StartSpec
+from edge_harness.engines import (
+    Availability,
+    ImageNeed,
+    KernelNeed,
+    Limits,
+    Machine,
+    Requirements,
+    StartSpec,
+)
+from edge_harness.engines.abilities import Emulator, ShellCommand, abilities_of
 from edge_harness.engines.launch import agent_argv, agent_env, boot_failed
+from edge_harness.engines.terminal import terminal_command
 from edge_harness.engines.vm.argv import (
     Board,
     Disk,
@@ -41,15 +51,16 @@ from edge_harness.engines.vm.launch import (
     wait_for_status,
 )
 from edge_harness.engines.vm.machine import FULL_MIB, VmMachine, cache_free_mib
-from edge_harness.engines.vm.streams import wait_for
+from edge_harness.engines.vm.streams import wait_for_agent
 from edge_harness.errors import BootFailed, CacheError, EmulatorCrashed, ImageBuildFailed
 from edge_harness.image.board_tools import BoardTools, ensure_board_tools, installed_board_tools
 from edge_harness.image.disk import disk_id, ensure_blank, ensure_disk, overlay
-from edge_harness.image.kernel import FLAVOURS, Kernel, ensure_kernel
+from edge_harness.image.kernel import FLAVOURS, Kernel
 from edge_harness.processes import wait_until
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
+    from edge_harness.system.checks import Check
 
 COLD_TIMEOUT_S = 240.0
 #: A supervisor that was reached once waits this long for the next client.
@@ -58,27 +69,6 @@ LINGER_S = 10.0
 _ENOUGH_DISK_MIB = 700
 #: Of the content of a saved board's folder.
 _SAVED_VERSION = 2
-_PROVES = frozenset(
-    {
-        "isa",
-        "numerics",
-        "crash",
-        "offline",
-        "rootfs",
-        "cpu_quota",
-        "memory_limit",
-        "kernel",
-        "page_size",
-        "power_loss",
-        "reboot",
-        "memory",
-        "storage_faults",
-        "clock",
-        "cpu_throttle",
-        "network",
-        "pause",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +89,26 @@ class VmEngine:
     """QEMU system emulation."""
 
     name = "vm"
+    auto_rank = 30
+    machine_type = VmMachine
+    shell_rank = None  # a board takes half a minute to boot where it was not saved before
 
-    def image_arch(self, profile: Profile) -> str:
-        return profile.os.arch
+    def requirements(self, profile: Profile) -> Requirements:
+        os = profile.os
+        return Requirements(
+            image=ImageNeed(arch=os.arch, suite=os.suite),
+            kernel=KernelNeed(arch=os.arch, page_size_kib=os.page_size_kib),
+            # What is saved with the runtime imported is used many times.
+            runtime=True,
+        )
+
+    def emulator(self, profile: Profile, progress: Callable[[str], None] | None = None) -> Emulator:
+        tools = ensure_board_tools(progress)
+        return Emulator(
+            argv=tuple(tools.qemu(profile.os.arch)),
+            version=tools.version,
+            fetched=tools.root is not None,
+        )
 
     def probe(self, profile: Profile) -> Availability:
         def no(reason: str, fix: str) -> Availability:
@@ -128,12 +135,28 @@ class VmEngine:
             available=True,
             reason=f"QEMU {version} -M virt -cpu {core}, own kernel with {pages} KiB pages, "
             f"{acceleration.why}",
-            capabilities=_PROVES,
+            abilities=abilities_of(self.machine_type),
             figure_kind="emulated" if acceleration.emulated else "native",
         )
 
+    def checks(self, profile: Profile) -> list[Check]:
+        from edge_harness.engines.vm import checks
+
+        return checks.emulator(profile)
+
     def attach(self, record: Mapping[str, Any]) -> VmMachine:
         return VmMachine(record)
+
+    def shell(
+        self,
+        profile: Profile,
+        folder: Path,
+        *,
+        running: Callable[..., Machine],
+        say: Callable[[str], None],
+    ) -> ShellCommand:
+        """A shell on a board, the one that runs already if there is one."""
+        return terminal_command(running(join=True), profile.name)
 
     def start(self, spec: StartSpec) -> VmMachine:
         # What a start that was killed may have left running here.
@@ -164,17 +187,24 @@ class VmEngine:
             warm = [socket_name(runtime) for runtime in spec.warm] if ram is not None else []
             names = [*warm, "agent.sock"]
             for name in names:
-                if not wait_for(
-                    spec.state_dir / "run", name, alive=machine.alive, timeout_s=COLD_TIMEOUT_S
-                ):
+                vain = wait_for_agent(
+                    spec.state_dir / "run",
+                    name,
+                    alive=machine.alive,
+                    status=machine.end_reason,
+                    last_words=machine.log,
+                    deadline_s=COLD_TIMEOUT_S,
+                )
+                if vain:
                     if name != "agent.sock" and machine.alive():
                         continue  # a runtime that dies at import is reported when it is asked for
                     wait_until(lambda: not machine.alive(), deadline_s=3.0)
-                    reason = machine.end_reason() or f"silent for {COLD_TIMEOUT_S:g} s"
+                    reason = machine.end_reason() or vain.reason
                     raise boot_failed(spec.profile.name, self.name, reason, machine.log())
             if ram is None:
                 machine.refresh(set_clock=spec.boot.clock_s is None)
-                machine.limit(Limits(cpus=spec.limits.cpus))
+                if spec.limits.cpus is not None:
+                    machine.limit_cpus(spec.limits.cpus)
         except BaseException:
             machine.stop()
             raise
@@ -199,14 +229,14 @@ class VmEngine:
             memory_mib=parts.memory_mib,
             kernel=parts.kernel.image,
             initrd=Path("initrd"),
-            append=KERNEL_ARGUMENTS + (" norandmaps" if spec.repeatable else ""),
+            append=KERNEL_ARGUMENTS + (" norandmaps" if spec.instrumentation else ""),
             disks=[
                 Disk(path=parts.base, format="raw"),
                 Disk(path=storage, format="qcow2", writable=True),
                 *(Disk(path=path, format="raw") for _, path in parts.layers),
             ],
             accel=parts.accel,
-            icount=spec.icount,
+            icount=spec.instrumentation is not None and spec.instrumentation.icount,
         )
 
     # -- warm --------------------------------------------------------------------------------
@@ -313,7 +343,7 @@ class VmEngine:
             ram=saved / "ram",
             ram_private=True,
             incoming=True,
-            plugin=spec.plugin,
+            plugin=spec.instrumentation.plugin if spec.instrumentation else "",
         )
         machine = self._launch(spec, parts, board)
         try:
@@ -324,7 +354,8 @@ class VmEngine:
             wait_for_status(machine, "paused")  # as it was when it was saved
             machine.qmp(("cont", {}))
             machine.refresh()
-            machine.limit(Limits(cpus=spec.limits.cpus))
+            if spec.limits.cpus is not None:
+                machine.limit_cpus(spec.limits.cpus)
         except BaseException:
             machine.stop()
             raise
@@ -336,7 +367,8 @@ def _parts(spec: StartSpec) -> _Parts:
 
     profile = spec.profile
     tools = ensure_board_tools(spec.progress)
-    kernel = ensure_kernel(profile.os.arch, profile.os.page_size_kib, spec.progress)
+    kernel, image = spec.kernel, spec.tree
+    assert kernel is not None  # asked for in requirements()
     keys = list(dict.fromkeys(warm.partition(":")[0] for warm in spec.warm))
     env = agent_env(spec)
     env.pop("QEMU_CPU", None)  # the board's core is the real thing here
@@ -345,9 +377,7 @@ def _parts(spec: StartSpec) -> _Parts:
     return _Parts(
         tools=tools,
         kernel=kernel,
-        base=ensure_disk(
-            tools, f"image-{spec.image.key}-{spec.image.digest[:12]}", spec.image.root
-        ),
+        base=ensure_disk(tools, f"image-{image.key}-{image.digest[:12]}", image.root),
         blank=ensure_blank(tools, profile.storage.size_mib),
         layers=tuple((key, ensure_disk(tools, f"layer-{key}", layers_dir() / key)) for key in keys),
         initrd=initrd(
@@ -360,7 +390,7 @@ def _parts(spec: StartSpec) -> _Parts:
         ),
         # Only an emulator can count.
         accel="tcg"
-        if spec.repeatable
+        if spec.instrumentation
         else host_acceleration(profile.emulation.qemu_cpu, profile.os.arch).name,
         memory_mib=board_memory_mib(profile, spec.limits.memory_mib),
     )

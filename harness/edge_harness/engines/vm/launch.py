@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Sequence
+from typing import Any
 
 from edge_harness.cache import explained, private_folder
 from edge_harness.engines import StartSpec
@@ -15,7 +15,7 @@ from edge_harness.engines.vm.argv import Board, board_argv
 from edge_harness.engines.vm.machine import VmMachine
 from edge_harness.engines.vm.streams import PORTS, make_locks, port_name
 from edge_harness.errors import EmulatorCrashed
-from edge_harness.processes import process_start_time
+from edge_harness.processes import process_start_time, wait_for, wait_until
 
 TIMEOUT_S = 60.0
 #: Memory that is a file already stays out of the saved state.
@@ -70,7 +70,10 @@ def launch(
         "engine": "vm",
         "state_dir": str(state_dir),
         "hostname": spec.profile.name,
-        "arch": spec.profile.os.arch,
+        "arch": spec.tree.arch,
+        "core": spec.profile.emulation.qemu_cpu,
+        "page_size_kib": spec.profile.os.page_size_kib,
+        "root": str(spec.tree.root),
         "usable_mib": spec.limits.memory_mib or spec.profile.memory.usable_mib,
         "network_modules": list(network_modules),
     }
@@ -96,16 +99,20 @@ def launch(
         machine = VmMachine(
             {**record, "pid": process.pid, "started": process_start_time(process.pid)}
         )
-        deadline = time.monotonic() + TIMEOUT_S
         sockets = [state_dir / "qmp.sock", state_dir / "run" / port_name(PORTS)]
-        while not all(path.exists() for path in sockets):
-            if not machine.alive() or time.monotonic() > deadline:
-                reason = machine.end_reason() or f"it was not ready within {TIMEOUT_S:g} s"
-                raise EmulatorCrashed(
-                    f"QEMU did not start {spec.profile.name}: {reason}\n{machine.log()}",
-                    next_step="run 'edge-harness doctor'",
-                )
-            time.sleep(0.005)
+        vain = wait_for(
+            "sockets of QEMU",
+            lambda: all(path.exists() for path in sockets),
+            alive=machine.alive,
+            status=machine.end_reason,
+            last_words=machine.log,
+            deadline_s=TIMEOUT_S,
+        )
+        if vain:
+            raise EmulatorCrashed(
+                f"QEMU did not start {spec.profile.name}: {vain.reason}\n{vain.last_words}",
+                next_step="run 'edge-harness doctor'",
+            )
     except BaseException:  # Ctrl-C too: nobody else knows of it yet
         machine.stop()
         raise
@@ -124,22 +131,30 @@ def save_state(machine: VmMachine) -> None:
         ("migrate-set-capabilities", {"capabilities": IGNORE_SHARED}),
         ("migrate", {"uri": f"file:{machine.state_dir / 'state'}"}),
     )
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        answer = machine.qmp(("query-migrate", {}))
-        if answer.get("status") == "completed":
-            break
-        if answer.get("status") == "failed" or time.monotonic() > deadline:
-            raise EmulatorCrashed(
-                f"the board's state could not be saved: {answer.get('error-desc', answer)}",
-                next_step="free some space, then run the same command again",
-            )
-        time.sleep(0.02)
+    answer: dict[str, Any] = {}
+
+    def ended() -> bool:
+        answer.update(machine.qmp(("query-migrate", {})))
+        return answer.get("status") in ("completed", "failed")
+
+    vain = wait_for(
+        "end of saving",
+        ended,
+        alive=machine.alive,
+        status=lambda: machine.end_reason() or str(answer.get("status", "")),
+        last_words=machine.log,
+        deadline_s=TIMEOUT_S,
+        step_s=0.02,
+    )
+    if vain or answer["status"] == "failed":
+        why = vain.reason if vain else answer.get("error-desc", answer)
+        raise EmulatorCrashed(
+            f"the board's state could not be saved: {why}",
+            next_step="free some space, then run the same command again",
+        )
     with contextlib.suppress(EmulatorCrashed):
         machine.qmp(("quit", {}))  # it may be gone before it has answered
-    deadline = time.monotonic() + TIMEOUT_S
-    while machine.alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not machine.alive(), deadline_s=TIMEOUT_S, step_s=0.01)
     if not machine.ended_in_order():
         raise EmulatorCrashed(
             f"QEMU did not end in order after it saved the board: "
@@ -154,13 +169,21 @@ def wait_for_status(machine: VmMachine, wanted: str) -> None:
     Raises:
         EmulatorCrashed: it ended, or says something else for too long.
     """
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        if not machine.alive():
-            raise EmulatorCrashed(f"QEMU could not restore the board: {machine.end_reason()}")
-        status = machine.qmp(("query-status", {}))["status"]
-        if status == wanted:
-            return
-        if time.monotonic() > deadline:
-            raise EmulatorCrashed(f"the restored board stayed {status!r}")
-        time.sleep(0.01)
+    said = ""
+
+    def reached() -> bool:
+        nonlocal said
+        said = str(machine.qmp(("query-status", {}))["status"])
+        return said == wanted
+
+    vain = wait_for(
+        f"status {wanted!r}",
+        reached,
+        alive=machine.alive,
+        status=lambda: machine.end_reason() or f"it stayed {said!r}",
+        last_words=machine.log,
+        deadline_s=TIMEOUT_S,
+        step_s=0.01,
+    )
+    if vain:
+        raise EmulatorCrashed(f"QEMU could not restore the board: {vain.reason}")

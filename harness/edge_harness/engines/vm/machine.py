@@ -10,13 +10,14 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_harness import wire
 from edge_harness.cache import cache_dir, remove_tree
-from edge_harness.engines import Limits
+from edge_harness.engines.abilities import StorageAct
+from edge_harness.engines.launch import LAYERS_DIR
 from edge_harness.engines.vm.argv import Disk, disk_nodes, scsi_disk
 from edge_harness.engines.vm.boot import FIRST_LAYER, STORAGE
 from edge_harness.engines.vm.qmp import execute
@@ -43,6 +44,7 @@ class VmMachine:
     """A board, from its record: usable from any process."""
 
     engine = "vm"
+    layers_dir = LAYERS_DIR
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = dict(record)
@@ -116,7 +118,7 @@ class VmMachine:
     def end_reason(self) -> str:
         if self.alive():
             return ""
-        for line in reversed(self._read("console.log").splitlines()):
+        for line in reversed(self.console().splitlines()):
             if _LAST_WORDS.search(line):
                 return line.strip()
         if self._status is None or self._status == 0:
@@ -135,23 +137,22 @@ class VmMachine:
         except OSError:
             return ""
 
-    def limit(self, limits: Limits) -> None:
-        if limits.memory_mib is not None:
-            if limits.memory_mib < _LEAST_MIB:
-                raise OptionError(
-                    f"memory_mib={limits.memory_mib!r} is less than the agent on the board needs "
-                    "to answer",
-                    next_step=f"use {_LEAST_MIB} or more",
-                )
-            self.act("limit_memory", memory_mib=limits.memory_mib)
-            (self.state_dir / "memory_mib").write_text(str(limits.memory_mib))
-        if limits.cpus is not None:
-            self.act("throttle", cpus=limits.cpus)
+    def limit_memory(self, memory_mib: int) -> None:
+        if memory_mib < _LEAST_MIB:
+            raise OptionError(
+                f"memory_mib={memory_mib!r} is less than the agent on the board needs to answer",
+                next_step=f"use {_LEAST_MIB} or more",
+            )
+        self.act("limit_memory", memory_mib=memory_mib)
+        (self.state_dir / "memory_mib").write_text(str(memory_mib))
+
+    def limit_cpus(self, cpus: float) -> None:
+        self.act("throttle", cpus=cpus)
 
     def memory_events(self) -> Mapping[str, int]:
         limit = self._read("memory_mib") or self._record.get("usable_mib", 0)
         events = {"oom_kills": 0, "limit_mib": int(limit)}
-        for kill in _OOM.finditer(self._read("console.log")):
+        for kill in _OOM.finditer(self.console()):
             events["oom_kills"] += 1
             events["peak_mib"] = sum(map(int, kill.groups()[1:])) // 1024
         return events
@@ -204,7 +205,55 @@ class VmMachine:
                 os.killpg(self._pid, signal.SIGKILL)
             wait_until(lambda: not self.alive(), deadline_s=5.0)
 
+    # -- what programs see -------------------------------------------------------------------
+
+    def pinned_core(self) -> str:
+        return str(self._record["core"])
+
+    def program_arch(self) -> str:
+        return str(self._record["arch"])
+
+    def interfaces(self) -> frozenset[str]:
+        return frozenset({"lo"})
+
+    def root(self) -> Path:
+        return Path(self._record["root"])
+
+    def console(self) -> str:
+        return self._read("console.log")
+
+    def page_size_kib(self) -> int:
+        return int(self._record["page_size_kib"])
+
+    def memory_source(self) -> str:
+        return "the emulated board's own kernel, free of the emulator's memory"
+
     # -- controls ----------------------------------------------------------------------------
+
+    def cut_power(self) -> None:
+        self.stop()
+
+    def sync(self) -> None:
+        self.act("sync")
+
+    def pause(self) -> None:
+        self.qmp(("stop", {}))
+
+    def resume(self) -> None:
+        self.qmp(("cont", {}))
+
+    def set_clock(self, time_s: float) -> None:
+        self.act("clock", time_s=time_s)
+
+    def shift_clock(self, seconds: float) -> None:
+        self.act("clock", by_s=seconds)
+
+    def throttle(self, cpus: float | None, then: Sequence[tuple[float, float | None]]) -> None:
+        self.act("throttle", cpus=cpus, then=[list(step) for step in then])
+
+    def storage(self, do: StorageAct, *, keep_kib: int = 0) -> int:
+        answer, _ = self.act("storage", do=do, keep_kib=keep_kib)
+        return int(answer["free_kib"])
 
     def qmp(self, *commands: tuple[str, dict[str, Any]], timeout_s: float = 30) -> Any:
         """Give QEMU commands; the last one's answer."""
@@ -237,8 +286,7 @@ class VmMachine:
             self.act("mount_layer", key=key, disk=number)
             listing.write_text(json.dumps([*there, key]))
 
-    def cores(self, into: Path) -> None:
-        """Fetch core dumps of processes that died."""
+    def core_dumps(self, into: Path) -> None:
         answer, body = self.act("cores")
         at = 0
         for name, size in answer["cores"]:
@@ -246,7 +294,7 @@ class VmMachine:
             at += size
 
     def fail_io(self, *, read: bool, write: bool, once: bool) -> None:
-        """Let the storage answer with I/O errors (QEMU's blkdebug) from now on."""
+        # By QEMU's blkdebug.
         (self.state_dir / "faults").touch()  # from here on, failing writes are the test's
         rules = [
             {"event": event, "errno": 5, "once": once, "immediately": True, "iotype": kind}
@@ -256,7 +304,6 @@ class VmMachine:
         self._gate(rules)
 
     def heal_io(self) -> None:
-        """End what :meth:`fail_io` began."""
         self._gate([])
 
     def _gate(self, rules: list[dict[str, Any]]) -> None:
@@ -279,13 +326,10 @@ class VmMachine:
                 ("blockdev-reopen", {"options": [{**gate, "file": "faults"}]}),
             )
 
-    @property
     def packets(self) -> Path:
-        """Where packets of the device's network are recorded (pcap)."""
         return self.state_dir / "network.pcap"
 
-    def connect_network(self, modules: tuple[str, ...]) -> None:
-        """Plug the cable in and record what goes over it."""
+    def connect_network(self) -> None:
         if not self._has_object("capture"):
             self.qmp(
                 (
@@ -294,11 +338,14 @@ class VmMachine:
                         "qom-type": "filter-dump",
                         "id": "capture",
                         "netdev": "net",
-                        "file": str(self.packets),
+                        "file": str(self.packets()),
                     },
                 )
             )
-        self.act("network", up=True, modules=list(modules))
+        self.act("network", up=True, modules=list(self._record["network_modules"]))
+
+    def disconnect_network(self) -> None:
+        self.act("network", up=False)
 
     def _has_object(self, name: str) -> bool:
         listed = self.qmp(("qom-list", {"path": "/objects"}))

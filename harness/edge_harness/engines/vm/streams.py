@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from edge_harness.agent.ports import ACCEPT, CHUNK, CLOSE, DATA, FRAME, OPEN, REFUSE, WAIT
 from edge_harness.engines.launch import connect_unix
 from edge_harness.errors import InputError
+from edge_harness.processes import Vain, wait_for
 
 #: virtio-serial has 31 ports at most, and the first is kept for a console.
 PORTS = 30
@@ -98,33 +100,44 @@ def _frame(sock: socket.socket) -> tuple[int, bytes]:
     return kind, _receive(sock, length) if length else b""
 
 
-def wait_for(run_dir: Path, name: str, *, alive: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait until the agent's socket ``name`` exists; False if the board ended or time ran out."""
+def wait_for_agent(
+    run_dir: Path,
+    name: str,
+    *,
+    alive: Callable[[], bool],
+    status: Callable[[], str],
+    last_words: Callable[[], str],
+    deadline_s: float,
+) -> Vain | None:
+    """Wait until the agent's socket ``name`` exists; None then, else why it did not come to that.
+    Arguments as of :func:`edge_harness.processes.wait_for`."""
     try:
-        port = _Port(run_dir, timeout_s)
+        port = _Port(run_dir, deadline_s)
     except ConnectionRefusedError:  # QEMU opened its sockets and ended
-        return False
+        return Vain(reason=status() or "QEMU hung up", last_words=last_words())
     clean = False
     try:
-        port.sock.settimeout(0.2)
         text = name.encode()
         port.sock.sendall(FRAME.pack(WAIT, len(text)) + text)
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and alive():
-            try:
-                ready = port.sock.recv(1, socket.MSG_PEEK)
-            except TimeoutError:
-                continue
-            if not ready:
-                return False
+        vain = wait_for(
+            "answer of its agent",
+            lambda: select.select([port.sock], [], [], 0.2)[0],
+            alive=alive,
+            status=status,
+            last_words=last_words,
+            deadline_s=deadline_s,
+            step_s=0.0,
+        )
+        if vain is None:
             port.sock.settimeout(10)
             clean = _frame(port.sock)[0] == ACCEPT
-            return clean
-        return False
+        if vain or clean:
+            return vain
     except OSError:
-        return False
+        pass
     finally:
         port.release(clean=clean)
+    return Vain(reason=status() or "the board hung up", last_words=last_words())
 
 
 def open_stream(run_dir: Path, name: str, *, timeout_s: float) -> socket.socket:

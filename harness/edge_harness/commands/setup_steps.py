@@ -8,7 +8,6 @@ undone by :func:`undo`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -98,7 +97,7 @@ def plan() -> tuple[list[Step], list[str]]:
 
 def _refusal() -> list[str]:
     """What to do where a daemon runs that this user may not use."""
-    from edge_harness.engines.docker import client as docker_client
+    from edge_harness.system import docker_client
 
     try:
         docker_client.connect()
@@ -106,23 +105,6 @@ def _refusal() -> list[str]:
         if error.details.get("cause") == "permission":
             return [f"{error.message}: {error.next_step}"]
     return []
-
-
-def usable(handler: binfmt.Handler | None) -> str:
-    """Why ``handler`` will not do for containers; "" if it will."""
-    from edge_harness.image.tools import MINIMUM_QEMU, qemu_version
-
-    if handler is None:
-        return "nothing is registered"
-    if not handler.works_in_containers:
-        return f"{handler.name!r} lacks the F flag, so containers do not find its emulator"
-    if os.access(handler.interpreter, os.X_OK):
-        version = qemu_version(handler.interpreter)
-        numbers = tuple(int(n) for n in version.split(".")[:2] if n.isdigit())
-        if version and numbers < MINIMUM_QEMU:
-            least = ".".join(map(str, MINIMUM_QEMU))
-            return f"{handler.name!r} is QEMU {version}, older than {least}"
-    return ""
 
 
 def _binfmt_steps(notes: list[str]) -> list[Step]:
@@ -133,7 +115,7 @@ def _binfmt_steps(notes: list[str]) -> list[Step]:
     except MissingTool:
         return []
     entries = binfmt.handlers()
-    lacking = [arch for arch in archs if usable(binfmt.handler_for(arch, entries))]
+    lacking = [arch for arch in archs if binfmt.usable(binfmt.handler_for(arch, entries))]
     if not lacking:
         return []
     tools = installed_tools()
@@ -313,7 +295,7 @@ def undo(say: Say) -> None:
 
 def _foreign_containers() -> list[str]:
     """Names of running containers that are not ours."""
-    from edge_harness.engines.docker import client as docker_client
+    from edge_harness.system import docker_client
 
     try:
         client = docker_client.connect()

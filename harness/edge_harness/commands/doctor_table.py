@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_harness.system.doctor import Check
+from edge_harness.system.checks import Check
 
 _STYLE = {"ok": "green", "limited": "yellow", "missing": "red"}
 _PIPE = 160

@@ -1,0 +1,110 @@
+"""From what somebody wants to a running device: the engine is chosen, what it needs is made."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edge_harness.device.device import Device
+from edge_harness.device.lease import Lease
+from edge_harness.device.request import DeviceRequest, Progress
+from edge_harness.engines import StartSpec
+from edge_harness.engines.choose import choose_engine
+from edge_harness.errors import BrokenExtension
+from edge_harness.models.file import pinned, runtime_requirement
+from edge_harness.runtimes import FORMATS
+
+if TYPE_CHECKING:
+    from edge_harness.image import Environment
+    from edge_harness.profiles import Profile
+
+
+def start_device(request: DeviceRequest) -> Device:
+    """Bring up what ``request`` asks for.
+
+    Raises:
+        MissingCapability: the engine cannot prove what is needed.
+        MissingTool: no engine can run here; the message has the fix.
+        BrokenExtension: the engine is another distribution's, and cannot be had.
+        ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.
+    """
+    profile, progress = request.profile, request.progress
+    choice = request.choice or choose_engine(profile, request.engine, request.all_needs())
+    wanted = choice.engine.requirements(profile)
+    image = kernel = None
+    if wanted.image is not None:
+        from edge_harness.image import ensure_image
+
+        image = ensure_image(wanted.image.arch, wanted.image.suite, progress)
+    if wanted.kernel is not None:
+        from edge_harness.image.kernel import ensure_kernel
+
+        kernel = ensure_kernel(wanted.kernel.arch, wanted.kernel.page_size_kib, progress)
+    environment = wanted.environment or (image.environment if image is not None else None)
+    if environment is None:
+        raise BrokenExtension(
+            f"the engine {choice.engine.name!r} asks for no image and names no environment",
+            next_step="say in its requirements() which wheels fit: Requirements(environment=…)",
+        )
+    key = f"{profile.name}-{choice.engine.name}"
+    suffix = uuid.uuid4().hex[:12]
+    if request.share is not None:
+        import hashlib
+
+        limits = request.limits
+        text = repr((request.share, key, limits.memory_mib, limits.cpus, profile.source_file))
+        suffix = hashlib.sha256(text.encode()).hexdigest()[:12]
+    lease = Lease(f"{key}-{suffix}")
+    spec = StartSpec(
+        profile=profile,
+        image=image,
+        kernel=kernel,
+        state_dir=lease.state_dir,
+        limits=request.limits,
+        warm=_warm_runtime(request.warm, environment, progress)
+        if request.warm
+        else _likely_runtime(
+            profile, environment, request.runtimes, fetch=wanted.runtime, progress=progress
+        ),
+        progress=progress,
+        instrumentation=request.instrumentation,
+    )
+    return Device(request, choice=choice, lease=lease, spec=spec, environment=environment)
+
+
+def _warm_runtime(
+    warm: tuple[str, str], environment: Environment, progress: Progress | None
+) -> tuple[str, ...]:
+    from edge_harness.image import ensure_layer
+
+    module, requirement = warm
+    return (f"{ensure_layer(environment, [requirement], progress).key}:{module}",)
+
+
+def _likely_runtime(
+    profile: Profile,
+    environment: Environment,
+    runtimes: Sequence[str],
+    *,
+    fetch: bool,
+    progress: Progress | None,
+) -> tuple[str, ...]:
+    """The runtime most tests will ask for, imported while the device still comes up. Unless
+    ``fetch``, only if it is in the cache already: what is saved with the runtime imported is
+    used many times, what is started for one run is not."""
+    from edge_harness.image import ensure_layer, layer_key
+
+    defaults = profile.runtimes.defaults()
+    module = profile.default_runtime(FORMATS["tflite"])
+    requirement = defaults.get(module)
+    pin = pinned(None, runtimes, "tflite")
+    if pin is not None:
+        module, requirement = runtime_requirement(pin, defaults)
+    if requirement and fetch:
+        return (f"{ensure_layer(environment, [requirement], progress).key}:{module}",)
+    key = layer_key(environment, [requirement]) if requirement else None
+    return (f"{key}:{module}",) if key else ()
+
+
+__all__ = ["start_device"]

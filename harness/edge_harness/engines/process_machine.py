@@ -1,0 +1,189 @@
+"""A device that is a group of processes on this host, with or without namespaces around it.
+
+For engines of other distributions too: :func:`start_process` takes a command line and an
+environment, as :func:`edge_harness.engines.launch.plain_process` makes them, and gives a machine
+with its whole life. Machines that can do or prove more subclass :class:`ProcessMachine` and add
+the methods of :mod:`edge_harness.engines.abilities`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge_harness.cache import private_folder
+from edge_harness.engines import StartSpec
+from edge_harness.engines.launch import LAYERS_DIR, boot_failed, connect_unix
+from edge_harness.processes import process_start_time, wait_for, wait_until
+
+BOOT_TIMEOUT_S = 60.0
+
+
+class ProcessMachine:
+    """A process of this host and all that it starts.
+
+    It may outlive the process that started it (others share it), so there is no ``Popen`` that
+    would insist on waiting for it; the starter reaps it when it looks.
+
+    Args:
+        record: ``engine``, ``state_dir``, and once it runs ``pid`` and ``started``; ``layers_dir``
+            and ``root`` where they are not those of a device in namespaces.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.engine: str = record["engine"]
+        self.facts = dict(record)
+        """Of the start; plain JSON values."""
+        self._state_dir = Path(record["state_dir"])
+        self._pid: int = record.get("pid", 0)
+        self._status: int | None = None
+
+    @property
+    def layers_dir(self) -> str:
+        return str(self.facts.get("layers_dir", LAYERS_DIR))
+
+    def record(self) -> dict[str, Any]:
+        return dict(self.facts)
+
+    def connect(self, name: str, *, timeout_s: float) -> socket.socket:
+        return connect_unix(
+            self._state_dir / "run", name if name != "agent" else "agent.sock", timeout_s=timeout_s
+        )
+
+    def alive(self) -> bool:
+        if not self._pid or self._status is not None:
+            return False
+        try:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:  # another process started it
+            return process_start_time(self._pid) == str(self.facts["started"])
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+        return pid == 0
+
+    def end_reason(self) -> str:
+        if self.alive():
+            return ""
+        if self._status is None:
+            return "its first process is gone"
+        if self._status < 0:
+            return f"its first process was ended by {signal.Signals(-self._status).name}"
+        return f"its first process ended with exit status {self._status}"
+
+    def log(self) -> str:
+        try:
+            return (self._state_dir / "device.log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def stop(self) -> None:
+        if not self._pid or not self.alive():
+            return
+        # Nothing in the device is worth an orderly end. With the first process of a namespace the
+        # kernel ends all others in it; without one, programs have sessions of their own.
+        others = _descendants(self._pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._pid, signal.SIGKILL)
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self.alive(), deadline_s=5.0)
+
+    # -- abilities ---------------------------------------------------------------------------
+
+    def core_dumps(self, into: Path) -> None:
+        """The agent leaves them in ``state_dir / "run"``, which is ``into``."""
+
+    def host_root(self) -> Path:
+        return Path(self.facts.get("root", "/"))
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that ``pid`` started, and those that they started; [] without /proc."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found: list[int] = []
+    left = [pid]
+    while left:
+        mine = children.get(left.pop(), [])
+        found += mine
+        left += mine
+    return found
+
+
+_M = TypeVar("_M", bound=ProcessMachine)
+
+
+def start_process(
+    argv: Sequence[str],
+    *,
+    spec: StartSpec,
+    engine: str,
+    env: Mapping[str, str],
+    machine_type: type[_M],
+    facts: Mapping[str, Any] | None = None,
+) -> _M:
+    """Start ``argv`` as the device and wait until its agent accepts connections.
+
+    Args:
+        argv: the command, ending in the agent's (:func:`edge_harness.engines.launch.agent_argv`).
+        spec: of the device.
+        engine: the engine's name.
+        env: the whole environment.
+        machine_type: what is made of the record.
+        facts: for the machine's record, besides ``engine``, ``state_dir``, ``pid`` and
+            ``started``; plain JSON values.
+
+    Raises:
+        BootFailed: it ended or stayed silent for a minute; the message ends with its log.
+    """
+    private_folder(spec.state_dir)
+    run = private_folder(spec.state_dir / "run")
+    log = str(spec.state_dir / "device.log")
+    # A session of its own, so that Ctrl-C reaches pytest alone and the whole device can be
+    # ended as one group. It must outlive this process: other workers may share it.
+    pid = os.posix_spawnp(
+        argv[0],
+        list(argv),
+        dict(env),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    machine = machine_type(
+        {
+            **(facts or {}),
+            "engine": engine,
+            "state_dir": str(spec.state_dir),
+            "pid": pid,
+            "started": process_start_time(pid),
+        }
+    )
+    try:
+        vain = wait_for(
+            "answer of its agent",
+            (run / "agent.sock").exists,
+            alive=machine.alive,
+            status=machine.end_reason,
+            last_words=machine.log,
+            deadline_s=BOOT_TIMEOUT_S,
+        )
+        if vain:
+            raise boot_failed(spec.profile.name, engine, vain.reason, vain.last_words)
+    except BaseException:
+        machine.stop()
+        raise
+    return machine

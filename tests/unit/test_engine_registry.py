@@ -1,0 +1,104 @@
+"""Engines by name: built-in ones, and those of other distributions."""
+
+import subprocess
+import sys
+
+import pytest
+from edge_harness.engines import registry
+from edge_harness.engines.choose import choose_engine
+from edge_harness.errors import BrokenExtension, OptionError
+from edge_harness.extensions import extensions
+from edge_harness.profiles import default_registry
+
+ENGINE = """
+from edge_harness.engines import Availability, Requirements
+
+class Toy:
+    name = "toy"
+    auto_rank = None
+    machine_type = object
+    def requirements(self, profile): return Requirements()
+    def probe(self, profile):
+        return Availability(engine=self.name, available=True, reason="it is a toy")
+    def checks(self, profile): return []
+    def start(self, spec): raise NotImplementedError
+    def attach(self, record): raise NotImplementedError
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a distribution with one engine on the path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    extensions.cache_clear()
+    registry._loaded.cache_clear()
+
+    def put(name, text, attribute="Toy"):
+        info = tmp_path / f"{name}_toy-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-toy\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            f"[{registry.GROUP}]\n{name} = {name}_module:{attribute}\n"
+        )
+        (tmp_path / f"{name}_module.py").write_text(text)
+        sys.modules.pop(f"{name}_module", None)
+
+    yield put
+    extensions.cache_clear()
+
+
+def test_the_built_in_engines_are_listed_and_none_is_imported():
+    code = (
+        "import sys; from edge_harness.engines.registry import engine_choices; "
+        "print(*engine_choices()); "
+        "print([m for m in sys.modules if m.startswith('edge_harness.engines.')])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines() == [
+        "auto user docker vm host",
+        "['edge_harness.engines.registry']",
+    ]
+
+
+def test_an_engine_of_another_distribution_is_one_like_the_built_in(install):
+    install("toy", ENGINE)
+    assert registry.engine_names()[-1] == "toy"
+    choice = choose_engine(default_registry().get("rpi4"), "toy")
+    assert choice.availability.reason == "it is a toy"
+    engines, broken = registry.working_engines()
+    assert [engine.name for engine in engines] == ["user", "docker", "vm", "host", "toy"]
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import nowhere_to_be_found", "nowhere_to_be_found"),
+        (ENGINE.replace("self, profile): return []", "self): pass").replace("checks", "x"), "no c"),
+        (ENGINE.replace('"toy"', '"other"'), "it calls itself 'other'"),
+        (ENGINE + "    def __init__(self): 1/0\n", "ZeroDivisionError"),
+    ],
+)
+def test_a_broken_engine_is_one_error_and_harms_no_other(install, text, why):
+    install("toy", text)
+    with pytest.raises(BrokenExtension, match="'toy' of toy-toy 1.0 is broken: .*" + why):
+        registry.engine_named("toy")
+    engines, broken = registry.working_engines()
+    assert [engine.name for engine in engines] == ["user", "docker", "vm", "host"]
+    assert [error.details["engine"] for error in broken] == ["toy"]
+    assert choose_engine(default_registry().get("rpi4"), "host").engine.name == "host"
+
+
+def test_a_built_in_engine_keeps_its_name(install):
+    install("user", ENGINE)
+    assert registry.engine_named("user").__class__.__module__ == "edge_harness.engines.user"
+    assert registry.engine_names().count("user") == 1
+    _, [error] = registry.working_engines()
+    assert "the name 'user' is taken" in error.message
+
+
+@pytest.mark.parametrize("name", ["auto", "kvm"])
+def test_what_is_no_engine_lists_those_that_are(name):
+    with pytest.raises(OptionError, match=f"no engine called {name!r}") as error:
+        registry.engine_named(name)
+    assert error.value.next_step == "use one of: user, docker, vm, host"
