@@ -20,6 +20,8 @@ from edge_harness.processes import tail
 RUN_DIR = "/run/edge"
 LAYERS_DIR = "/opt/edge/layers"
 AGENT_DIR = "/opt/edge/agent"
+#: Marks the processes of a device that has no namespaces, so that all of them can be ended.
+STATE_VARIABLE = "EDGE_STATE_DIR"
 #: The agent ends itself this long after its last client left: no holder, no device.
 LINGER_S = 3.0
 
@@ -99,6 +101,7 @@ def plain_process(
         env["HOME"] = run
         env["PATH"] = f"{Path(python).parent}:{env['PATH']}"
     env["EDGE_LAYERS"] = str(layers_dir())
+    env[STATE_VARIABLE] = str(spec.state_dir)
     env["EDGE_EXEC_PREFIX"] = " ".join(emulator)
     env["EDGE_EXEC_ROOT"] = str(root or "/")
     return [*emulator, *argv], env

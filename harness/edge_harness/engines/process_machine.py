@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from edge_harness.cache import private_folder
 from edge_harness.engines import StartSpec
-from edge_harness.engines.launch import LAYERS_DIR, boot_failed, connect_unix
+from edge_harness.engines.launch import LAYERS_DIR, STATE_VARIABLE, boot_failed, connect_unix
 from edge_harness.processes import process_start_time, wait_for, wait_until
 
 BOOT_TIMEOUT_S = 60.0
@@ -31,8 +31,9 @@ class ProcessMachine:
     would insist on waiting for it; the starter reaps it when it looks.
 
     Args:
-        record: ``engine``, ``state_dir``, and once it runs ``pid`` and ``started``; ``layers_dir``
-            and ``root`` where they are not those of a device in namespaces.
+        record: ``engine``, ``state_dir``, and once it runs ``pid`` and ``started``. ``layers_dir``
+            of a device without namespaces: :func:`edge_harness.image.layers_dir`. ``root`` where
+            its files are not this host's: the folder they are in.
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:
@@ -82,17 +83,17 @@ class ProcessMachine:
             return ""
 
     def stop(self) -> None:
-        if not self._pid or not self.alive():
-            return
-        # Nothing in the device is worth an orderly end. With the first process of a namespace the
-        # kernel ends all others in it; without one, programs have sessions of their own.
-        others = _descendants(self._pid)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._pid, signal.SIGKILL)
-        for pid in others:
+        # Nothing in the device is worth an orderly end.
+        if self._pid and self.alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not self.alive(), deadline_s=5.0)
+                os.killpg(self._pid, signal.SIGKILL)
+            wait_until(lambda: not self.alive(), deadline_s=5.0)
+        # With the first process of a namespace the kernel ends all others in it. Without one,
+        # programs have sessions of their own, and some outlived whoever started them.
+        if "layers_dir" in self.facts:
+            for pid in _marked(self._state_dir):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     # -- abilities ---------------------------------------------------------------------------
 
@@ -103,21 +104,17 @@ class ProcessMachine:
         return Path(self.facts.get("root", "/"))
 
 
-def _descendants(pid: int) -> list[int]:
-    """Processes that ``pid`` started, and those that they started; [] without /proc."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+def _marked(state_dir: Path) -> list[int]:
+    """Processes with the mark of :func:`edge_harness.engines.launch.plain_process` in their
+    environment; [] without /proc."""
+    mark = f"{STATE_VARIABLE}={state_dir}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            fields = path.read_bytes().rpartition(b")")[2].split()
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
         except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found: list[int] = []
-    left = [pid]
-    while left:
-        mine = children.get(left.pop(), [])
-        found += mine
-        left += mine
+            continue  # it ended, or is another user's
     return found
 
 
