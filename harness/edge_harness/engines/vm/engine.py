@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.agent.inside import socket_name
-from edge_harness.cache import cache_dir, explained, locked, remove_tree, staged
+from edge_harness.cache import built, cache_dir, discard, explained, remove_tree
 from edge_harness.engines import (
     Availability,
     ImageNeed,
@@ -243,9 +242,11 @@ class VmEngine:
 
     def _warm(self, spec: StartSpec, parts: _Parts) -> VmMachine:
         """Restore the saved board, saving it first where that was not done or is broken."""
-        key = self._key(spec, parts)
+        final = cache_dir() / "snapshots" / self._key(spec, parts)
         for attempt in (1, 2):
-            saved = self._saved(key, spec, parts)
+            # Its parts have the size they were saved with: QEMU would read what is missing of a
+            # disk as zeros.
+            saved = built(final, lambda folder: self._save(folder, spec, parts)).path
             try:
                 return self._restore(spec, parts, saved)
             except (EmulatorCrashed, BootFailed, ImageBuildFailed):
@@ -253,8 +254,7 @@ class VmEngine:
                     raise
                 if spec.progress:
                     spec.progress(f"the saved {spec.profile.name} is broken: booting it anew")
-                with locked(f"snapshot-{key}"):
-                    remove_tree(saved)
+                discard(saved)
                 clear_state(spec)
         raise AssertionError("unreachable")
 
@@ -273,20 +273,11 @@ class VmEngine:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{spec.profile.name}-{digest[:16]}"
 
-    def _saved(self, key: str, spec: StartSpec, parts: _Parts) -> Path:
-        final = cache_dir() / "snapshots" / key
-        if not (final / "lock.json").exists():
-            with locked(f"snapshot-{key}"):
-                if not (final / "lock.json").exists():
-                    self._save(final, spec, parts)
-        with explained(final):
-            os.utime(final / "lock.json")
-        return final
-
-    def _save(self, final: Path, spec: StartSpec, parts: _Parts) -> None:
+    def _save(self, folder: Path, spec: StartSpec, parts: _Parts) -> dict[str, Any]:
+        """Boot the board once, and save it to ``folder``; what is to be known about it."""
         if (free := cache_free_mib()) < _ENOUGH_DISK_MIB:
             raise CacheError(
-                f"no space left for {str(final)!r}: {free} MiB are free, and a saved board takes "
+                f"no space left for {str(folder)!r}: {free} MiB are free, and a saved board takes "
                 f"up to {_ENOUGH_DISK_MIB}",
                 next_step="free some space (edge-harness image gc), or name a folder on another "
                 "disk with EDGE_HARNESS_CACHE=DIR",
@@ -294,43 +285,32 @@ class VmEngine:
         if spec.progress:
             spec.progress(f"booting {spec.profile.name} once, to save it (about half a minute)")
         started = time.monotonic()
-        with staged(final) as folder:
-            own = replace(spec, state_dir=folder, limits=Limits(memory_mib=spec.limits.memory_mib))
-            clear_state(own)
-            overlay(parts.tools, parts.blank, "raw", folder / "storage.qcow2")
-            # Read by whoever ends this device after we were killed: the board that is being
-            # saved is nobody's device.
-            (spec.state_dir / "saving").write_text(str(folder))
-            with _full_disk_named(folder):  # here, as this folder is gone after the block
-                machine = self._cold(own, parts, folder / "storage.qcow2", ram=folder / "ram")
-                try:
-                    save_state(machine)
-                finally:
-                    machine.stop()
-            (spec.state_dir / "saving").unlink()
-            for name in ("run", "qmp.sock", "qemu.pid", "qemu.log", "layers.json"):
-                remove_tree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(
-                    missing_ok=True
-                )
-            content = {
-                "arch": spec.profile.os.arch,
-                "what": f"saved {spec.profile.name}, kernel {parts.kernel.version}",
-                "boot_s": round(time.monotonic() - started, 1),
-                "kernel": parts.kernel.version,
-                "qemu": parts.tools.version,
-                "sizes": {path.name: path.stat().st_size for path in folder.iterdir()},
-            }
-            (folder / "lock.json").write_text(json.dumps(content, indent=1))
+        own = replace(spec, state_dir=folder, limits=Limits(memory_mib=spec.limits.memory_mib))
+        clear_state(own)
+        overlay(parts.tools, parts.blank, "raw", folder / "storage.qcow2")
+        # Read by whoever ends this device after we were killed: the board that is being saved is
+        # nobody's device.
+        (spec.state_dir / "saving").write_text(str(folder))
+        with _full_disk_named(folder):  # here, as this folder is gone after the block
+            machine = self._cold(own, parts, folder / "storage.qcow2", ram=folder / "ram")
+            try:
+                save_state(machine)
+            finally:
+                machine.stop()
+        (spec.state_dir / "saving").unlink()
+        for name in ("run", "qmp.sock", "qemu.pid", "qemu.log", "layers.json"):
+            remove_tree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(
+                missing_ok=True
+            )
+        return {
+            "arch": spec.profile.os.arch,
+            "what": f"saved {spec.profile.name}, kernel {parts.kernel.version}",
+            "boot_s": round(time.monotonic() - started, 1),
+            "kernel": parts.kernel.version,
+            "qemu": parts.tools.version,
+        }
 
     def _restore(self, spec: StartSpec, parts: _Parts, saved: Path) -> VmMachine:
-        try:
-            sizes = json.loads((saved / "lock.json").read_text())["sizes"]
-        except (OSError, ValueError, KeyError) as error:
-            raise EmulatorCrashed(f"{str(saved)!r} is damaged: {error!r}") from error
-        for name, size in sizes.items():
-            there = (saved / name).stat().st_size if (saved / name).exists() else 0
-            if there != size:  # QEMU would read what is missing of a disk as zeros
-                raise EmulatorCrashed(f"{str(saved / name)!r} has {there} bytes instead of {size}")
         storage = spec.state_dir / "storage.qcow2"
         storage.unlink(missing_ok=True)
         overlay(parts.tools, saved / "storage.qcow2", "qcow2", storage)
