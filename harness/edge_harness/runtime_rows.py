@@ -239,6 +239,11 @@ class Runtime:
     fuses: Literal["with delegates", "always"] = "always"
     """Whether watching tensors in the middle may change what it computes even without a
     delegate."""
+    known_as: tuple[str, ...] = ()
+    """What published measurements call it besides its name, lower case."""
+    delegated: tuple[str, ...] = ()
+    """Precisions (``fp32``, ``int8``, ``uint8``) that it computes with its delegate's kernels
+    where nobody asks for others."""
     dot_product: bool = True
     """Whether its int8 kernels use the dot-product instructions of cores that have them."""
     agent_source: bytes = field(default=b"", repr=False)

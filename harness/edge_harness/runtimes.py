@@ -82,6 +82,9 @@ _BUILT_IN = (
             ),
         ),
         reference_options=(("kernels", "reference"),),
+        known_as=("tensorflow lite", "tensorflow-lite"),
+        # Since 2.3, on Android and Arm Linux.
+        delegated=("fp32",),
         fuses="with delegates",
         # The ruy in the wheel of 2.14 does not see them.
         dot_product=False,
@@ -93,6 +96,8 @@ _BUILT_IN = (
         formats=(TFLITE,),
         options=_LITE_OPTIONS,
         reference_options=(("kernels", "reference"),),
+        # Seen with 2.3.
+        delegated=("fp32", "int8", "uint8"),
         fuses="with delegates",
     ),
     Runtime(

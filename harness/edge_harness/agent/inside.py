@@ -284,7 +284,7 @@ def collect_core(cwd: str, home: str, started: float) -> str | None:
 def try_connect(stream: wire.Stream, header: wire.Header) -> None:
     """Whether a program on this device can open a TCP connection."""
     try:
-        socket.create_connection((header["host"], header["port"]), header["timeout_s"]).close()
+        socket.create_connection((header["address"], header["port"]), header["timeout_s"]).close()
     except OSError as error:
         stream.send({"ok": True, "connected": False, "error": f"{type(error).__name__}: {error}"})
     else:

@@ -192,7 +192,8 @@ class Controls:
             OSError, WireError: the device hung up.
         """
         self.require(word_of(Offline))
-        header: wire.Header = {"op": "connect", "host": host, "port": port, "timeout_s": timeout_s}
+        place = {"address": host, "port": port, "timeout_s": timeout_s}
+        header: wire.Header = {"op": "connect", **place}
         self._hold.revive()
         stream = self._hold.connect("agent", timeout_s=timeout_s + 30)
         try:
