@@ -1,28 +1,38 @@
 import struct
+from pathlib import Path
 
 import pytest
-from edge_harness.diagnose import explain_death
+from edge_harness.diagnose import explain_death, isa
 from edge_harness.diagnose.core import BadCore, fault_in
 from edge_harness.profiles import default_registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 PROFILES = default_registry().all()
 RPI4 = default_registry().get("rpi4")
 CODE_AT = 0x7F00001000
 
 
-def core_dump(code, pc=CODE_AT, machine=183):
-    """The smallest AArch64 core dump: one NT_PRSTATUS note and one page of memory."""
-    registers = [0] * 34
-    registers[32] = pc
-    status = bytes(112) + struct.pack("<34Q", *registers) + bytes(8)
+#: ELF's number of the machine: how many registers, which is the program counter. (All with 64-bit
+#: headers; what reads them does not mind, and so one writer serves.)
+MACHINES = {183: ("<34Q", 112, 32), 62: ("<27Q", 112, 16), 40: ("<18I", 72, 15)}
+
+
+def core_dump(code, pc=CODE_AT, machine=183, thumb=False):
+    """The smallest core dump: one NT_PRSTATUS note and one page of memory."""
+    form, start, index = MACHINES.get(machine, MACHINES[183])
+    registers = [0] * int(form[1:-1])
+    registers[index] = pc
+    if thumb:
+        registers[16] = 0x20  # CPSR.T
+    status = bytes(start) + struct.pack(form, *registers) + bytes(8)
     note = struct.pack("<III", 5, len(status), 1) + b"CORE\0\0\0\0" + status
     headers = 64 + 2 * 56
     elf = b"\x7fELF\x02\x01\x01" + bytes(9)
     elf += struct.pack("<HHIQQQIHHHHHH", 4, machine, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
     elf += struct.pack("<IIQQQQQQ", 4, 0, headers, 0, 0, len(note), 0, 4)
-    elf += struct.pack("<IIQQQQQQ", 1, 5, headers + len(note), CODE_AT, 0, len(code), len(code), 4)
+    elf += struct.pack("<IIQQQQQQ", 1, 5, headers + len(note), pc, 0, len(code), len(code), 4)
     return elf + note + code
 
 
@@ -48,6 +58,80 @@ def test_a_missing_extension_is_named_with_the_first_board_that_has_it(tmp_path)
     assert {"fphp", "asimdhp"} <= set(board.cpu.features)
     assert "in no library" in found.summary
     assert "it lacks FEAT_FP16" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("word", "feature", "board"),
+    [
+        (0x0F01FC01, "FEAT_FP16", "rpi5"),  # several of Armv8.2-A have it, the best known first
+        (0x1AC24820, "FEAT_CRC32", "rpi-zero2w"),  # nearly all have it
+        (0x4E284820, "FEAT_AES", "coral-dev-board"),  # Raspberry Pis of Armv8.0-A have not
+        (0xBA000400, "FEAT_FlagM", "jetson-agx-orin"),
+        (0x4E82A420, "FEAT_I8MM", None),
+    ],
+)
+def test_the_first_board_is_the_oldest_that_has_the_feature(tmp_path, word, feature, board):
+    path = tmp_path / "a.core"
+    rpi4 = replace(RPI4, cpu=replace(RPI4.cpu, features=("fp", "asimd")))
+    for profiles in (PROFILES, PROFILES[::-1]):
+        path.write_bytes(core_dump(word.to_bytes(4, "little")))
+        found = explain_death(
+            signal=4, core_file=path, find=lambda name: None, profile=rpi4, profiles=profiles
+        )
+        assert (found.feature, found.first_profile) == (feature, board)
+    assert f"first board: {board or 'none of the known profiles has it'}" in found.text()
+
+
+def test_a_board_of_another_architecture_is_no_first_board(tmp_path):
+    path = tmp_path / "a.core"
+    path.write_bytes(core_dump((0x4E284820).to_bytes(4, "little")))  # AES, which x86 has too
+    bare = replace(RPI4, cpu=replace(RPI4.cpu, features=()))
+    others = [p for p in PROFILES if p.os.arch != "arm64"]
+    assert {"aes"} <= set(default_registry().get("edge-server").cpu.features)
+    found = explain_death(
+        signal=4, core_file=path, find=lambda name: None, profile=bare, profiles=others
+    )
+    assert (found.feature, found.first_profile) == ("FEAT_AES", None)
+
+
+def test_an_extension_that_the_board_has_is_not_called_missing(tmp_path):
+    path = tmp_path / "a.core"
+    path.write_bytes(core_dump((0x0F01FC01).to_bytes(4, "little")))
+    found = explained(path, profile=default_registry().get("rpi5"))
+    assert (found.feature, found.first_profile) == ("", None)
+    assert "although its profile lists FEAT_FP16" in found.summary
+
+
+def grouped():
+    """(machine, code, feature, text) of 32-bit Arm and x86; see data/isa/make_arm_x86.py."""
+    lines = (Path(__file__).parent / "data" / "isa" / "arm_x86.txt").read_text().splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("machine", "code", "feature", "text"), grouped(), ids=[f"{r[0]}-{r[3]}" for r in grouped()]
+)
+def test_the_extension_of_an_instruction_of_32_bit_arm_or_x86(
+    tmp_path, machine, code, feature, text
+):
+    path = tmp_path / "a.core"
+    number, at = (62, CODE_AT) if machine == "x86_64" else (40, 0x10000)
+    path.write_bytes(core_dump(bytes.fromhex(code), at, number, thumb=machine == "thumb"))
+    board = default_registry().get("edge-server" if machine == "x86_64" else "rpi-zero")
+    bare = replace(board, cpu=replace(board.cpu, features=(), isa=""))
+    found = explained(path, profile=bare)
+    assert found.feature == ("" if feature == "-" else feature)
+    assert found.instruction.split()[0].split(".")[0] in text.replace("$", "")
+    everything = {name for each in [*isa.GROUPS.values()] for name in each.hwcaps}
+    everything |= {name for _, each in isa.MNEMONICS for name in each.hwcaps}
+    whole = replace(board, cpu=replace(board.cpu, features=tuple(everything), isa="zzz"))
+    # On a board that has it, it is not to blame.
+    assert explained(path, profile=whole).feature == ""
+
+
+def test_every_extension_of_32_bit_arm_and_x86_has_an_assembled_instruction():
+    known = {each.name for each in isa.GROUPS.values()} | {each.name for _, each in isa.MNEMONICS}
+    assert {feature for _, _, feature, _ in grouped()} == known | {"-"}
 
 
 def test_a_deliberate_trap_is_not_called_a_missing_extension(tmp_path):

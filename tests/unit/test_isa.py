@@ -1,10 +1,14 @@
+import re
 from pathlib import Path
 
 import capstone
 import pytest
+from edge_harness.diagnose import isa
 from edge_harness.diagnose.isa import FEATURES, a64_feature, is_udf
 
-DATA = Path(__file__).parent / "data"
+from tests.isa_changes import ChangedTables
+
+DATA = Path(__file__).parent / "data" / "isa"
 DISASSEMBLER = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
 
 #: Assembled by hand from the Arm ARM; the text is what a disassembler must say of the word.
@@ -66,13 +70,106 @@ def test_no_instruction_of_armv8_0_programs_is_said_to_need_more():
     assert [hex(word) for word in words if a64_feature(word)] == []
 
 
+def assembled():
+    """{word: (extension or "", text)}, as LLVM has them (data/isa/make_words.py)."""
+    lines = (DATA / "a64.txt").read_text().splitlines()
+    words = {}
+    for line in lines:
+        if not line.startswith("#"):
+            word, name, _, text = line.split("\t")
+            words[int(word, 16)] = ("" if name == "-" else name, text)
+    return words
+
+
+def changed_tables():
+    right = {word: name for word, (name, _) in assembled().items()}
+    return ChangedTables(isa._A64, isa._SPACES, right)
+
+
+def test_each_assembled_word_is_given_to_the_extension_that_the_assembler_says_it_needs():
+    words = assembled()
+    answers = {word: getattr(a64_feature(word), "name", "") for word in words}
+    assert {f"{w:#010x} {words[w]}": answers[w] for w in words if answers[w] != words[w][0]} == {}
+    assert {name for name, _ in words.values()} == {"", *FEATURES}
+
+
+def test_each_change_of_a_row_or_a_mask_is_noticed_by_an_assembled_word():
+    tables = changed_tables()
+    assert tables.wrong() == []
+    unnoticed = [change for change in tables.all() if not tables.noticing(change)]
+    # What is left changes no answer on any of all 2**32 words: two rows of one extension overlap.
+    assert [str(change) for change in unnoticed if not tables.alike(change)] == []
+    assert not [change for change in unnoticed if "deleted" in str(change)]
+    assert not [change for change in unnoticed if "free" in str(change)]
+
+
+def test_what_two_extensions_claim_is_given_to_neither(monkeypatch):
+    word = 0x0F01FC01
+    assert a64_feature(word).name == "FEAT_FP16"
+    monkeypatch.setattr(isa, "_A64", (*isa._A64, ("FEAT_LSE", 0xFFFFFFFF, word)))
+    assert a64_feature(word) is None
+
+
 def test_udf_is_told_from_a_missing_extension():
     assert is_udf(0x00000000)
     assert is_udf(0x00001234)
     assert not is_udf(0x0F01FC01)
 
 
-def test_every_feature_has_a_name_in_cpuinfo():
-    for feature in FEATURES.values():
-        assert feature.hwcaps
-        assert feature.text
+#: Linux, Documentation/arch/arm64/elf_hwcaps.rst and arch/arm64/kernel/cpufeature.c; the version
+#: from the Arm ARM's list of features (DDI 0487, A2.2).
+KERNEL_NAMES = """
+    FEAT_FP16     Armv8.2-A            fphp asimdhp
+    FEAT_LSE      Armv8.1-A            atomics
+    FEAT_LRCPC    Armv8.3-A            lrcpc
+    FEAT_LRCPC2   Armv8.4-A            ilrcpc
+    FEAT_DotProd  Armv8.2-A            asimddp
+    FEAT_I8MM     Armv8.2-A            i8mm
+    FEAT_BF16     Armv8.2-A            bf16
+    FEAT_RDM      Armv8.1-A            asimdrdm
+    FEAT_FCMA     Armv8.3-A            fcma
+    FEAT_FHM      Armv8.2-A            asimdfhm
+    FEAT_SHA3     Armv8.2-A            sha3
+    FEAT_SHA512   Armv8.2-A            sha512
+    FEAT_SM3      Armv8.2-A            sm3
+    FEAT_SM4      Armv8.2-A            sm4
+    FEAT_AES      Armv8.0-A, optional  aes
+    FEAT_PMULL    Armv8.0-A, optional  pmull
+    FEAT_SHA1     Armv8.0-A, optional  sha1
+    FEAT_SHA256   Armv8.0-A, optional  sha2
+    FEAT_CRC32    Armv8.1-A            crc32
+    FEAT_JSCVT    Armv8.3-A            jscvt
+    FEAT_PAuth    Armv8.3-A            paca
+    FEAT_DPB      Armv8.2-A            dcpop
+    FEAT_DPB2     Armv8.5-A            dcpodp
+    FEAT_FlagM    Armv8.4-A            flagm
+    FEAT_FlagM2   Armv8.5-A            flagm2
+    FEAT_FRINTTS  Armv8.5-A            frint
+    FEAT_SB       Armv8.5-A            sb
+    FEAT_MTE      Armv8.5-A            mte
+    FEAT_MOPS     Armv8.8-A            mops
+    FEAT_CSSC     Armv8.9-A            cssc
+    FEAT_SVE      Armv8.2-A            sve
+    FEAT_SME      Armv9.2-A            sme
+"""
+
+
+def test_every_feature_is_known_by_the_kernels_name_and_its_version():
+    expected = {}
+    for line in KERNEL_NAMES.strip().splitlines():
+        name, since, hwcaps = re.split("  +", line.strip())
+        expected[name] = (since, tuple(hwcaps.split()))
+    assert {f.name: (f.since, f.hwcaps) for f in FEATURES.values()} == expected
+    assert all(feature.text and name == feature.name for name, feature in FEATURES.items())
+
+
+def test_a_processor_has_a_feature_if_it_shows_all_its_names_or_is_new_enough():
+    half = FEATURES["FEAT_FP16"]
+    assert isa.has_feature(["fp", "fphp", "asimdhp"], "armv8.2-a", half)
+    assert not isa.has_feature(["fp", "fphp"], "armv8.2-a", half)
+    thumb2 = isa.GROUPS["thumb2"]
+    assert [isa.has_feature([], name, thumb2) for name in ("armv6", "armv7-a", "armv8.0-a")] == [
+        False,
+        True,
+        True,
+    ]

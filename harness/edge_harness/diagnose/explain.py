@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.diagnose.core import BadCore, Fault, fault_in, symbol_at
-from edge_harness.diagnose.isa import GROUPS, Feature, a64_feature, is_udf
+from edge_harness.diagnose.isa import Feature, a64_feature, grouped_features, has_feature, is_udf
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
@@ -102,6 +102,12 @@ def explain_death(
             summary=f"ended by {name}; the place is not known",
             evidence=f"the exit status; the core dump does not help: {error}",
         )
+    if (fault.machine == "EM_X86_64") != (profile.os.arch == "amd64"):
+        return Diagnosis(
+            kind=kind,
+            summary=f"ended by {name}; the place is not known",
+            evidence="the exit status; the core dump is the emulator's, not the program's",
+        )
     return _diagnosis(kind, name, fault, profile, profiles)
 
 
@@ -161,12 +167,16 @@ def _missing(
     else:
         if instruction.startswith(("ud2", "udf")):
             return None, f"deliberate: the program ran into {instruction} {where} (__builtin_trap)"
-        feature = next(
-            (GROUPS[g] for g in groups if g in GROUPS and not _has(profile, GROUPS[g])), None
-        )
+        candidates = grouped_features(instruction, groups)
+        feature = next((each for each in candidates if not _has(profile, each)), None)
     shown = instruction or f"the word {word:#010x}"
     if feature is None:
         return None, f"the {board} cannot execute {shown} {where}; no known extension has it"
+    if _has(profile, feature):
+        return None, (
+            f"the {board} cannot execute {shown} {where}, although its profile lists "
+            f"{feature.name}: a later version of that may have it"
+        )
     return feature, f"the {board} cannot execute '{shown}' {where}: it lacks {feature.name}"
 
 
@@ -180,7 +190,7 @@ def _disassembled(fault: Fault) -> tuple[str, str, tuple[str, ...]]:
         "EM_AARCH64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
         "EM_ARM": (
             capstone.CS_ARCH_ARM,
-            capstone.CS_MODE_THUMB if fault.thumb else capstone.CS_MODE_ARM,
+            (capstone.CS_MODE_THUMB if fault.thumb else capstone.CS_MODE_ARM) | capstone.CS_MODE_V8,
         ),
         "EM_X86_64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     }[fault.machine]
@@ -198,7 +208,7 @@ def _disassembled(fault: Fault) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _has(profile: Profile, feature: Feature) -> bool:
-    return all(name in profile.cpu.features for name in feature.hwcaps)
+    return has_feature(profile.cpu.features, profile.cpu.isa, feature)
 
 
 def _oldest_first(profiles: Sequence[Profile], mine: Profile) -> list[Profile]:
