@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from edge_harness import fidelity
 from edge_harness.errors import InputError
-from edge_harness.fidelity.compare import output_report
+from edge_harness.fidelity.measuring import output_report
 
 from tests import makers
 

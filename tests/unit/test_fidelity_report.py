@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from edge_harness import fidelity
 from edge_harness.errors import InputError, OptionError
-from edge_harness.fidelity.compare import build
 from edge_harness.fidelity.inputs import arranged, converted, laid_out
+from edge_harness.fidelity.measuring import build
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Outputs
 

@@ -9,10 +9,12 @@ from edge_harness.fidelity.checks import (
 )
 from edge_harness.fidelity.compare import assert_faithful, compare
 from edge_harness.fidelity.evaluator import Evaluator
-from edge_harness.fidelity.layer_report import Layer, LayerReport
+from edge_harness.fidelity.layer_report import LayerReport
+from edge_harness.fidelity.layer_rows import Layer
 from edge_harness.fidelity.layers import layers
 from edge_harness.fidelity.reference import ReferenceWarning, reference_session
-from edge_harness.fidelity.report import OutputReport, Report, Worst, table, table_text
+from edge_harness.fidelity.report import OutputReport, Report, Worst
+from edge_harness.fidelity.report_table import table, table_text
 from edge_harness.fidelity.tolerances import DEFAULTS, Tolerances, tolerances
 
 __all__ = [

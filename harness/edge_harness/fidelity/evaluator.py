@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge_harness.errors import RuntimeFailed, UnsupportedModel
+from edge_harness.fidelity.evaluator_ops import operators
 from edge_harness.models.file import ModelFile
 from edge_harness.models.onnx import package, parse, quantization
 from edge_harness.models.tensors import Array, Outputs, Tensor, arrange
@@ -124,8 +125,6 @@ class Evaluator:
 
     def _made(self, *, wide: bool) -> Any:
         from onnx.reference import ReferenceEvaluator
-
-        from edge_harness.fidelity.evaluator_ops import operators
 
         proto = _widened(self._proto) if wide else self._proto
         return ReferenceEvaluator(proto, new_ops=operators())

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_harness.errors import InputError
 from edge_harness.models.file import ModelFile
-from edge_harness.models.tensors import Array, Outputs, Tensor, checked
+from edge_harness.models.tensors import Array, Outputs, Tensor, checked, in_order
 
 #: How a sample becomes the reference's, or a name the reference's: see ``compare``.
 InputMap = Callable[[dict[str, Array]], Any] | Mapping[str, str] | None
@@ -48,37 +48,17 @@ def arranged(sample: Any, session: Runner) -> list[Array]:
     Raises:
         InputError: names, count, dtype or shape do not fit.
     """
-    names = [tensor.name for tensor in session.inputs]
-    if isinstance(sample, Mapping):
-        unknown = [name for name in sample if name not in names]
-        missing = [name for name in names if name not in sample]
-        if unknown or missing:
-            raise InputError(
-                f"the sample has {sorted(map(str, sample))}, the model takes {names}",
-                next_step=f"pass one array for each of: {', '.join(map(str, session.inputs))}",
-            )
-        values = [sample[name] for name in names]
-    elif len(names) == 1 and not (isinstance(sample, (list, tuple)) and len(sample) == 1):
-        values = [sample]
-    else:
-        values = list(sample)
-    if len(values) != len(names):
-        raise InputError(
-            f"a sample has {len(values)} arrays, the model {len(names)} inputs",
-            next_step=f"pass one array for each of: {', '.join(map(str, session.inputs))}",
-        )
     result = []
-    for value, tensor in zip(values, session.inputs, strict=True):
-        array = np.asarray(value)
-        if array.dtype.kind == "f" and tensor.dtype.kind in "iu" and tensor.quantized:
-            if not np.all(np.isfinite(array)):
+    for value, tensor in zip(in_order(sample, session.inputs), session.inputs, strict=True):
+        if tensor.dtype.kind in "iu" and tensor.quantized and np.asarray(value).dtype.kind == "f":
+            if not np.all(np.isfinite(value)):
                 raise InputError(
                     f"the sample for input {tensor.name!r} has values that are not finite, which "
                     f"{tensor.dtype.name} cannot hold",
                     next_step="leave such samples out",
                 )
-            array = tensor.quantize(array)
-        result.append(checked(array, tensor))
+            value = tensor.quantize(value)
+        result.append(checked(value, tensor))
     return result
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edge_harness.fidelity.causes import Evidence, cause, file_differences, over
 from edge_harness.fidelity.graphs import Graph, Node
 from edge_harness.fidelity.inputs import laid_out
-from edge_harness.fidelity.layer_report import Layer
+from edge_harness.fidelity.layer_rows import Layer
 from edge_harness.fidelity.tolerances import Tolerances
 from edge_harness.models.tensors import Array, Tensor
 

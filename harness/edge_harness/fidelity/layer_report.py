@@ -10,49 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.errors import MissingTool, OptionError
 from edge_harness.evidence import Figure, FigureKind, Verdict
+from edge_harness.fidelity.layer_picture import draw
+from edge_harness.fidelity.layer_rows import Layer
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One operator. Errors are in quantization steps of its output (``in_steps``), or as a share
-    of the greatest value of the reference's output."""
-
-    position: int
-    op: str
-    name: str
-    """Of its output on the device."""
-    reference_name: str
-    dtype: str
-    in_steps: bool
-    error: float
-    """Greatest absolute error of its output, whatever caused it."""
-    introduced: float | None
-    """Greatest absolute error on the reference's inputs: what it adds itself. None where it was
-    not run by itself, because it is within tolerance as it is, or cannot be."""
-    mean: float
-    """Mean signed error."""
-    sqnr_db: float
-    over: bool
-    """Whether what it adds (or, where that is not known, its error) is over tolerance."""
-    cause: str
-    """Likely cause; empty where the errors follow no known pattern, or are within tolerance."""
-
-    @property
-    def propagated(self) -> bool:
-        """Whether it is off by more than it adds."""
-        return self.introduced is not None and self.error > self.introduced
-
-    def _amount(self, value: float | None) -> str:
-        if value is None:
-            return "–"
-        if not self.in_steps:
-            return f"{value:.1e}" if value else "0"
-        return f"{value:.3g}"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -141,8 +104,8 @@ class LayerReport:
                         str(layer.position),
                         layer.op,
                         layer.name.split(";")[0],
-                        layer._amount(layer.error),
-                        layer._amount(layer.introduced),
+                        layer.amount(layer.error),
+                        layer.amount(layer.introduced),
                         "steps" if layer.in_steps else "of max",
                         f"{layer.sqnr_db:.1f}" if math.isfinite(layer.sqnr_db) else "",
                         layer.cause,
@@ -219,12 +182,13 @@ class LayerReport:
             MissingTool: the package ``matplotlib`` is not installed (extra ``plot``).
             OptionError: the file's ending is not known.
         """
-        return draw(self, Path(path))
+        return draw(self.layers, self.first, Path(path))
 
     def svg(self) -> str:
         """The picture as SVG text, to put into a page of one's own; raises as :meth:`plot`."""
         with tempfile.TemporaryDirectory() as folder:
-            return draw(self, Path(folder) / "layers.svg").read_text(encoding="utf-8")
+            path = draw(self.layers, self.first, Path(folder) / "layers.svg")
+            return path.read_text(encoding="utf-8")
 
     def __str__(self) -> str:
         return self.explanation()
@@ -244,50 +208,3 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in values.items()
     }
-
-
-def draw(report: LayerReport, path: Path) -> Path:
-    """See :meth:`LayerReport.plot`."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Picture
-    except ImportError:
-        raise MissingTool(
-            "a picture of the layers needs the package matplotlib, which is not installed here",
-            next_step="pip install 'pytest-edge-harness[plot]'",
-        ) from None
-    if path.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise OptionError(
-            f"{path.name!r} has no ending of a picture", next_step="use .svg, .png or .pdf"
-        )
-    rows = report.layers
-    # Not through pyplot: that would choose a window system and keep the figure.
-    figure = Picture(figsize=(max(6.0, 0.22 * len(rows) + 2), 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    kinds = [kind for kind in (True, False) if any(r.in_steps is kind for r in rows)]
-    axes = figure.subplots(len(kinds) or 1, 1, squeeze=False, sharex=True)[:, 0]
-    for axis, in_steps in zip(axes, kinds, strict=False):
-        chosen = [row for row in rows if row.in_steps is in_steps]
-        axis.plot(
-            [r.position for r in chosen], [r.error for r in chosen], "o-", ms=3, lw=1, label="error"
-        )
-        alone = [(r.position, r.introduced) for r in chosen if r.introduced is not None]
-        if alone:
-            places, values = zip(*alone, strict=True)
-            label = "introduced by the operator"
-            axis.vlines(places, 0, values, lw=3, alpha=0.4, color="tab:orange", label=label)
-        axis.set_ylabel("quantization steps" if in_steps else "share of greatest value")
-        if not in_steps and any(r.error > 0 for r in chosen):
-            axis.set_yscale("symlog", linthresh=1e-7)
-        axis.grid(visible=True, alpha=0.3)
-    first = report.first
-    if first is not None:
-        for axis in axes:
-            axis.axvline(
-                first.position, color="tab:red", lw=1, ls="--", label="first over tolerance"
-            )
-        axes[0].set_title(f"first over tolerance: #{first.position} {first.op}", fontsize=10)
-    axes[-1].set_xlabel("operator")
-    axes[0].legend(fontsize=8)
-    figure.savefig(path)
-    return path

@@ -14,7 +14,7 @@ from edge_harness.fidelity.graphs import Graph, graph_of
 from edge_harness.fidelity.inputs import InputMap, Runner, arranged, converted
 from edge_harness.fidelity.layer_comparison import Comparison, Walk
 from edge_harness.fidelity.layer_names import pairs
-from edge_harness.fidelity.layer_report import Layer, LayerReport
+from edge_harness.fidelity.layer_report import LayerReport
 from edge_harness.fidelity.reference import (
     Way,
     computes_in_integers,
@@ -180,4 +180,4 @@ def _disturbed(
     return False
 
 
-__all__ = ["Layer", "LayerReport", "layers"]
+__all__ = ["layers"]

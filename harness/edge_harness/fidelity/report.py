@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,6 @@ from edge_harness.evidence import Figure, FigureKind, Verdict
 from edge_harness.fidelity.metrics import percentile
 from edge_harness.fidelity.tolerances import Tolerances
 from edge_harness.models.tensors import Array, Outputs
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Reals = npt.NDArray[np.float64]
 Kind = Literal["port", "quantization", "student"]
@@ -402,42 +398,3 @@ def _greatest(values: list[float]) -> float:
 def _least(values: Reals) -> float:
     known = values[~np.isnan(values)]
     return float(known.min()) if known.size else math.nan
-
-
-def table(reports: Mapping[str, Report]) -> Table:
-    """Several comparisons side by side, by the names given: a ``rich`` table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    result = Table(box=None, pad_edge=False, header_style="bold")
-    titles = ("model", "verdict", "SQNR dB", "cosine", "max steps", "top-1", "KL nats", "accuracy",
-              "reference")  # fmt: skip
-    for title in titles:
-        result.add_column(title, justify="left" if title in titles[:2] else "right")
-
-    def shown(value: float | None, form: str) -> str:
-        return "–" if value is None or math.isnan(value) else format(value, form)
-
-    for name, report in reports.items():
-        cells = (
-            name,
-            report.verdict.word,
-            shown(report.sqnr_db, ".1f"),
-            shown(report.cosine, ".4f"),
-            shown(report.max_steps, ".3g"),
-            shown(report.top1_agreement, ".1%"),
-            shown(report.kl, ".2g"),
-            shown(report.accuracy, ".1%"),
-            shown(report.reference_accuracy, ".1%"),
-        )
-        result.add_row(*map(Text, cells), style=None if report.passed else "red")
-    return result
-
-
-def table_text(reports: Mapping[str, Report]) -> str:
-    """:func:`table` as plain text."""
-    from rich.console import Console
-
-    text = io.StringIO()
-    Console(file=text, width=140, force_terminal=False, highlight=False).print(table(reports))
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

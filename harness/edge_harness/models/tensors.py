@@ -127,6 +127,16 @@ def arrange(values: Any, tensors: Sequence[Tensor]) -> list[Array]:
     Raises:
         InputError: names, count, dtype or shape do not fit the model.
     """
+    found = in_order(values, tensors)
+    return [checked(value, tensor) for value, tensor in zip(found, tensors, strict=True)]
+
+
+def in_order(values: Any, tensors: Sequence[Tensor]) -> list[Any]:
+    """``values`` (an array, a list, or ``{name: array}``) as one value per input, as it is.
+
+    Raises:
+        InputError: names or count do not fit the model.
+    """
     if isinstance(values, Mapping):
         by_name = {tensor.name: tensor for tensor in tensors}
         unknown = [name for name in values if name not in by_name]
@@ -144,20 +154,18 @@ def arrange(values: Any, tensors: Sequence[Tensor]) -> list[Array]:
                 ),
                 next_step=f"the model's inputs are: {', '.join(map(str, tensors))}",
             )
-        ordered = [values[tensor.name] for tensor in tensors]
-    elif len(tensors) == 1 and not (
+        return [values[tensor.name] for tensor in tensors]
+    if len(tensors) == 1 and not (
         isinstance(values, (list, tuple)) and len(values) == 1 and isinstance(values[0], np.ndarray)
     ):
-        ordered = [values]
-    else:
-        if not isinstance(values, (list, tuple)) or len(values) != len(tensors):
-            given = f"{len(values)}" if isinstance(values, (list, tuple)) else "one array"
-            raise InputError(
-                f"the model has {len(tensors)} inputs, {given} given",
-                next_step=f"pass a list in this order, or a dict: {', '.join(map(str, tensors))}",
-            )
-        ordered = list(values)
-    return [checked(value, tensor) for value, tensor in zip(ordered, tensors, strict=True)]
+        return [values]
+    if not isinstance(values, (list, tuple)) or len(values) != len(tensors):
+        given = f"{len(values)}" if isinstance(values, (list, tuple)) else "one array"
+        raise InputError(
+            f"the model has {len(tensors)} inputs, {given} given",
+            next_step=f"pass a list in this order, or a dict: {', '.join(map(str, tensors))}",
+        )
+    return list(values)
 
 
 def checked(value: Any, tensor: Tensor) -> Array:
