@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from edge_harness import fidelity
@@ -20,7 +19,7 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 TEACHER = FIXTURES / "models" / "digits_float.tflite"
 #: What is compared, and as what: a quantized model should give its parent's values, a pruned or
 #: distilled one only its answers.
-FORMS: dict[str, Literal["quantization", "student"]] = {
+FORMS: dict[str, fidelity.Kind] = {
     "digits_int8": "quantization",
     "digits_pruned_int8": "student",
     "digits_student_int8": "student",

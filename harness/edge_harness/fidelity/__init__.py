@@ -12,8 +12,9 @@ from edge_harness.fidelity.evaluator import Evaluator
 from edge_harness.fidelity.layer_report import LayerReport
 from edge_harness.fidelity.layer_rows import Layer
 from edge_harness.fidelity.layers import layers
-from edge_harness.fidelity.reference import ReferenceWarning, reference_session
-from edge_harness.fidelity.report import OutputReport, Report, Worst
+from edge_harness.fidelity.measuring import Task
+from edge_harness.fidelity.reference import ReferenceWarning, Way, reference_session
+from edge_harness.fidelity.report import Kind, Metric, OutputReport, Report, Worst
 from edge_harness.fidelity.report_table import table, table_text
 from edge_harness.fidelity.tolerances import DEFAULTS, Tolerances, tolerances
 
@@ -21,12 +22,16 @@ __all__ = [
     "DEFAULTS",
     "Detections",
     "Evaluator",
+    "Kind",
     "Layer",
     "LayerReport",
+    "Metric",
     "OutputReport",
     "ReferenceWarning",
     "Report",
+    "Task",
     "Tolerances",
+    "Way",
     "Worst",
     "assert_deterministic",
     "assert_faithful",
