@@ -80,26 +80,6 @@ def _product(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.N
     return result
 
 
-def rounded(values: npt.NDArray[Any], zero_point: Array, dtype: np.dtype[Any]) -> Array:
-    """Half to even, shifted and saturated to ``dtype``'s range.
-
-    Raises:
-        NotImplementedError: ``dtype`` is no integer (8-bit floats).
-    """
-    if dtype.kind in "iu":
-        limits: Any = np.iinfo(dtype)
-    else:
-        import ml_dtypes  # onnx brings it, for 4-bit integers
-
-        try:
-            limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call, unused-ignore]
-        except ValueError:
-            raise NotImplementedError(f"rounding to {dtype.name}") from None
-    whole = np.rint(values.astype(np.float64)) + zero_point.astype(np.float64)
-    result: Array = np.clip(whole, limits.min, limits.max).astype(dtype)
-    return result
-
-
 def _requantized(
     sums: npt.NDArray[np.int64], factor: Array, zero_point: Array | None, dtype: np.dtype[Any]
 ) -> Array:
