@@ -71,7 +71,7 @@ class Lease:
         alive = []
         for path in list((self.state_dir / "holders").glob("*")):
             try:
-                guardian = path.read_text()
+                guardian = path.read_text(errors="replace")
             except OSError:
                 continue  # it left this moment
             if _lives(path.name) and (not guardian or _lives(guardian)):
@@ -108,7 +108,7 @@ class Lease:
 def _lives(process: str) -> bool:
     """Whether ``<pid>-<start time>`` still runs, and is not another of the same number."""
     pid, _, started = process.partition("-")
-    return process_start_time(int(pid)) == started
+    return bool(started) and pid.isdecimal() and process_start_time(int(pid)) == started
 
 
 def sweep() -> int:

@@ -1,0 +1,184 @@
+"""Do the unit tests notice when the code is wrong? ``make mutants``.
+
+    python -m tests.mutants [--seed N] [--count 100] [--slice 1/4] [--named | --random] [--jobs 2]
+
+Each mutant is one change of the code in a copy of the tree, against which ``tests/unit`` runs until
+the first failure. There are the named ones of ``named.py``, all of which must be noticed, and
+``--count`` random ones (``tokens.py``) of the clock, the diagnosis, fidelity and leases, of which
+four in five must be. Prints those nobody noticed; ends with status 1 if they are too many, with
+2 if a named change does not fit the code any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+from tests.mutants.named import NAMED
+from tests.mutants.tokens import Mutant, mutants_of
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PACKAGE = "harness/edge_harness"
+#: What random mutants are drawn from. Not calibration, which only its authors run, nor the part of
+#: the clock that needs an emulator.
+AREAS = ("clock", "diagnose", "fidelity", "device/lease.py")
+NOT = ("clock/calibrate", "clock/counting")
+ENOUGH = 0.8
+#: A mutant may loop for ever; the whole suite takes a fraction of this.
+TIMEOUT_S = 300.0
+
+
+def drawn(count: int, seed: int) -> list[Mutant]:
+    """``count`` random mutants, each place as likely as any other."""
+    everything: list[Mutant] = []
+    for area in AREAS:
+        place = REPOSITORY / PACKAGE / area
+        for path in sorted([place] if place.suffix else place.rglob("*.py")):
+            name = str(path.relative_to(REPOSITORY))
+            if not any(f"{PACKAGE}/{other}" in name for other in NOT):
+                everything += mutants_of(name, path.read_text())
+    return random.Random(seed).sample(everything, min(count, len(everything)))
+
+
+def copied(to: Path) -> None:
+    """The files of the repository that tests need."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        source = REPOSITORY / name
+        if source.is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, to / name)
+
+
+def tests_first(path: str) -> list[str]:
+    """The files of ``tests/unit`` that name the changed module, or its folder, come first: a mutant
+    that they notice costs seconds."""
+    module = path.removeprefix("harness/").removesuffix(".py").replace("/", ".")
+    parent, _, name = module.rpartition(".")
+    pattern = re.compile(rf"{module}\b|from {parent} import [^\n]*\b{name}\b")
+    wider = re.compile(rf"{parent}\b")
+    scored = []
+    for test in sorted((REPOSITORY / "tests" / "unit").glob("test_*.py")):
+        text = test.read_text()
+        score = 2 * bool(pattern.search(text)) + bool(wider.search(text))
+        scored.append((-score, test.stat().st_size, f"tests/unit/{test.name}"))
+    return [name for _, _, name in sorted(scored)]
+
+
+def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
+    """Whether a test fails, and the last line that says which."""
+    target = tree / mutant.path
+    source = (REPOSITORY / mutant.path).read_text()
+    target.write_text(mutant.apply(source))
+    shutil.rmtree(target.parent / "__pycache__", ignore_errors=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree / "harness"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "EDGE_HARNESS_CACHE": str(tree / ".cache"),
+    }
+    argv = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*argv, *tests_first(mutant.path)],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return True, f"not done after {TIMEOUT_S:g} s"
+    finally:
+        target.write_text(source)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode != 0, (lines or done.stdout.splitlines() or [""])[-1]
+
+
+def run(mutants: list[Mutant], jobs: int) -> list[Mutant]:
+    """Those of ``mutants`` that no test noticed."""
+    survivors: list[Mutant] = []
+    trees: Queue[Path] = Queue()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        for number in range(jobs):
+            tree = Path(folder) / str(number)
+            copied(tree)
+            trees.put(tree)
+
+        def one(numbered: tuple[int, Mutant]) -> None:
+            number, mutant = numbered
+            tree, started = trees.get(), time.monotonic()
+            try:
+                seen, how = noticed(mutant, tree)
+            finally:
+                trees.put(tree)
+            took = time.monotonic() - started
+            word = "noticed" if seen else "SURVIVED"
+            place = mutant.name or f"{mutant.path}:{mutant.line}"
+            print(f"{number:4} {word:8} {took:5.1f} s  {place}  {how[:90]}", flush=True)
+            if not seen:
+                survivors.append(mutant)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(one, enumerate(mutants, 1)))
+    return survivors
+
+
+def sliced(mutants: list[Mutant], part: str) -> list[Mutant]:
+    index, _, of = part.partition("/")
+    return mutants[int(index) - 1 :: int(of)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--slice", default="1/1", help="a part of the mutants, as 2/5")
+    parser.add_argument("--named", action="store_true", help="the named ones only")
+    parser.add_argument("--random", action="store_true", help="the random ones only")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    again = f"python -m tests.mutants --seed {options.seed} --count {options.count}"
+    try:
+        for mutant in NAMED:
+            mutant.apply((REPOSITORY / mutant.path).read_text())
+    except (ValueError, OSError) as error:
+        print(f"a named change does not fit any more: {error}", file=sys.stderr)
+        return 2
+    status = 0
+    if not options.random:
+        named = sliced(list(NAMED), options.slice)
+        survivors = run(named, options.jobs)
+        print(f"\nnamed: {len(named) - len(survivors)} of {len(named)} noticed")
+        print("\n".join(map(str, survivors)))
+        status = 1 if survivors else status
+    if not options.named:
+        print(f"\nrandom ones; again with: {again}")
+        random_ones = sliced(drawn(options.count, options.seed), options.slice)
+        survivors = run(random_ones, options.jobs)
+        share = 1 - len(survivors) / max(1, len(random_ones))
+        print(f"\nrandom: {len(random_ones) - len(survivors)} of {len(random_ones)} noticed")
+        print("\n".join(map(str, survivors)))
+        status = 1 if share < ENOUGH else status
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
