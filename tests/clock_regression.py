@@ -11,17 +11,22 @@ from the top of the repository.
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edge_harness.clock.cost import cost
 from edge_harness.clock.instructions import decode
 from edge_harness.clock.milliseconds import estimate_from
 from edge_harness.clock.operators import Operator
 from edge_harness.clock.pipeline import block_cycles, core_named
+from edge_harness.clock.steps import Step
 from edge_harness.clock.trace import Counted, read_trace
+from edge_harness.clock.trust import general_parameters, thread_equivalent, trust_for
 from edge_harness.profiles import default_registry
 
 DATA = Path(__file__).parent / "unit" / "data" / "clock"
@@ -57,6 +62,50 @@ def blocks() -> list[dict[str, Any]]:
 def cycles(block: dict[str, Any], core: str) -> float:
     code = bytes.fromhex(block["code"])
     return block_cycles(core_named(core), code, block["insns"], bits=block["bits"])
+
+
+# -- published measurements ------------------------------------------------------------------------
+
+
+def published() -> list[dict[str, str]]:
+    """Published measurements, each with the name of its count and what is predicted for it."""
+    with (DATA / "published.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def counted_steps() -> dict[str, list[Step]]:
+    """The steps of each count, by its name."""
+    found: dict[str, list[Step]] = {}
+    with (DATA / "steps.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            name = row.pop("count")
+            rounded = {key: float(value) for key, value in row.items()}
+            found.setdefault(name, []).append(
+                Step(
+                    name="",
+                    kind="",
+                    cycles=rounded.pop("cycles"),
+                    serial_cycles=rounded.pop("serial_cycles"),
+                    **{key: int(value) for key, value in rounded.items()},
+                )
+            )
+    return found
+
+
+def predicted_ms(row: dict[str, str], steps: list[Step], *, calibrated: bool) -> float:
+    """Milliseconds for a published measurement, by the board's own calibration or by what holds for
+    boards in general."""
+    profile = BOARDS.get(row["board"])
+    core = core_named(profile.cpu.core)
+    general = general_parameters(profile.memory.bandwidth_gb_s, core)
+    return cost(
+        steps,
+        trust_for(profile).parameters if calibrated else general,
+        mhz=float(row["mhz"]),
+        threads=thread_equivalent(profile, int(row["threads"])),
+        float_inputs=int(row["float_inputs"]),
+        whole=row["whole"] == "yes",
+    ).total_ms
 
 
 # -- whole inferences ------------------------------------------------------------------------------
@@ -102,6 +151,14 @@ def _write_lines(name: str, content: list[dict[str, Any]]) -> None:
     (DATA / name).write_text("".join(json.dumps(each) + "\n" for each in content))
 
 
+def _table(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def main() -> None:
     for bits in (64, 32):
         lines = (DATA / f"a{bits}_words.txt").read_text().splitlines()
@@ -112,6 +169,16 @@ def main() -> None:
     for block in (known := blocks()):
         block["cycles"] = {core: cycles(block, core) for core in block["cycles"]}
     _write_lines("blocks.jsonl", known)
+    steps = counted_steps()
+    rows = [
+        {
+            **row,
+            "calibrated_ms": predicted_ms(row, steps[row["count"]], calibrated=True),
+            "general_ms": predicted_ms(row, steps[row["count"]], calibrated=False),
+        }
+        for row in published()
+    ]
+    (DATA / "published.csv").write_text(_table(rows))
     for inference in (inferences := traces()):
         inference["estimates"] = list(estimates(inference))
     _write_lines("inferences.jsonl", inferences)
