@@ -19,6 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from edge_harness.clock.calibrate.fit import Row, fit_general
+from edge_harness.clock.calibrate.held_out import errors_general
+from edge_harness.clock.calibrate.instruction_rate import fit_instruction_rate
+from edge_harness.clock.calibrate.report import make_report
 from edge_harness.clock.cost import cost
 from edge_harness.clock.instructions import decode
 from edge_harness.clock.milliseconds import estimate_from
@@ -108,6 +113,49 @@ def predicted_ms(row: dict[str, str], steps: list[Step], *, calibrated: bool) ->
     ).total_ms
 
 
+def measurements(boards: tuple[str, ...]) -> list[Row]:
+    """The published measurements of some boards, as calibration takes them."""
+    steps = counted_steps()
+    return [
+        Row(
+            **{name: row[name] for name in ("id", "board", "core", "family", "model", "precision")},
+            latency_ms=float(row["latency_ms"]),
+            mhz=float(row["mhz"]),
+            threads=thread_equivalent(BOARDS.get(row["board"]), int(row["threads"])),
+            float_inputs=int(row["float_inputs"]),
+            whole=row["whole"] == "yes",
+            steps=steps[row["count"]],
+            dram_peak_gb_s=BOARDS.get(row["board"]).memory.bandwidth_gb_s,
+            macs=int(row["macs"]),
+            activation_bytes=int(row["activation_bytes"]),
+        )
+        for row in published()
+        if row["board"] in boards
+    ]
+
+
+#: Few enough that they are fitted within a second or two.
+FITTED = ("firefly-rk3588s", "imx93-evk", "pixel", "rock-3399")
+
+
+def report() -> dict[str, Any]:
+    """What a calibration on the measurements of :data:`FITTED` comes to."""
+    rows = measurements(FITTED)
+    found = make_report(rows, dict.fromkeys(FITTED, "a test"), every_board=True)
+    general = fit_general(rows)
+    content: dict[str, Any] = {
+        **found.as_json(),
+        "general": {
+            "parameters": msgspec.to_builtins(general.parameters),
+            "dram_share": general.dram_share,
+            "cores": general.cores,
+            "errors": errors_general(rows, general).tolist(),
+        },
+        "instruction_rate": msgspec.to_builtins(fit_instruction_rate(rows)),
+    }
+    return content
+
+
 # -- whole inferences ------------------------------------------------------------------------------
 
 
@@ -179,6 +227,7 @@ def main() -> None:
         for row in published()
     ]
     (DATA / "published.csv").write_text(_table(rows))
+    (DATA / "calibration.json").write_text(json.dumps(report(), indent=1) + "\n")
     for inference in (inferences := traces()):
         inference["estimates"] = list(estimates(inference))
     _write_lines("inferences.jsonl", inferences)

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from edge_harness.cli import main
 from edge_harness.clock.calibrate.measurements import read_csv
-from edge_harness.clock.calibrate.run import own_code, write_profile
+from edge_harness.clock.calibrate.run import own_code
+from edge_harness.clock.calibrate.write import write_profile
 from edge_harness.clock.counting.inputs import default_inputs, given_inputs, input_names
 from edge_harness.clock.trust import trust_for
 from edge_harness.errors import InputError, UserError

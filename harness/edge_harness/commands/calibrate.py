@@ -53,10 +53,11 @@ def calibrate(
 
     def ask(profile: Profile | None) -> common.Answer:
         # Not imported before: a calibration needs packages that a latency does not.
-        from edge_harness.clock.calibrate import run as calibration
+        from edge_harness.clock.calibrate.run import run_calibration
+        from edge_harness.commands.calibration_tables import print_report
 
         with common.progress() as say:
-            report, left = calibration.run_calibration(
+            report = run_calibration(
                 common.registry(),
                 measurements,
                 device=None if profile is None else profile.name,
@@ -67,8 +68,8 @@ def calibrate(
             )
         return common.Answer(
             status=Status.HELD,
-            show=lambda: calibration.print_report(report, left, write_to),
-            document=calibration.as_json(report),
+            show=lambda: print_report(report, write_to, common.console()),
+            document=report.as_json(),
         )
 
     if not devices:
