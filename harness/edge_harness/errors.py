@@ -11,7 +11,7 @@
     │   │   └── UnsupportedModel   a sound file that this runtime cannot execute
     │   ├── InputError         tensors that do not fit the model
     │   ├── EvidenceError      a figure or verdict that cannot be one
-    │   └── MissingCapability  the engine cannot prove what the test needs
+    │   └── MissingAbility  the engine cannot prove what the test needs
     ├── DeviceFailed           the device did what the real board would do: a finding
     │   ├── IllegalInstruction
     │   ├── Segfault
@@ -114,7 +114,7 @@ class EvidenceError(UserError):
     """A figure or a verdict that cannot be one, or cannot be read."""
 
 
-class MissingCapability(UserError):
+class MissingAbility(UserError):
     """The chosen engine cannot prove what the test needs."""
 
 

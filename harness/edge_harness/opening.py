@@ -45,7 +45,7 @@ def open_device(
 
     Raises:
         UnknownDevice, ProfileError: no profile has that name, or it is not valid.
-        MissingCapability: the engine cannot prove what ``needs`` asks for.
+        MissingAbility: the engine cannot prove what ``needs`` asks for.
         MissingTool: no engine can run here; the message has the fix.
         ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_harness.engines import Limits
-from edge_harness.errors import InputError, MissingCapability, OptionError, OutOfMemory, ProcessDied
+from edge_harness.errors import InputError, MissingAbility, OptionError, OutOfMemory, ProcessDied
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
@@ -163,7 +163,7 @@ def test_processors_can_be_slowed(board):
 
 
 def test_network_is_absent_then_recorded(fresh):
-    with pytest.raises(MissingCapability, match="no network was connected"):
+    with pytest.raises(MissingAbility, match="no network was connected"):
         _ = fresh.egress
     fresh.connect_network()
     assert fresh.egress == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.counting.source import subject_of
-from edge_harness.errors import MissingCapability, MissingTool, OptionError
+from edge_harness.errors import MissingAbility, MissingTool, OptionError
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
@@ -144,7 +144,7 @@ def test_more_threads_than_cores_are_refused(board, models):
 def test_delegates_of_ones_own_are_refused(board, models):
     with board.load(models / "digits_int8.tflite") as session:
         session._request["delegates"] = [["libedgetpu.so.1", {}]]
-        with pytest.raises(MissingCapability, match="GPU, NPU, DSP"):
+        with pytest.raises(MissingAbility, match="GPU, NPU, DSP"):
             subject_of(session)
         session._request["delegates"] = []
 

@@ -13,7 +13,7 @@ from edge_harness.errors import (
     DeviceTimeout,
     IllegalInstruction,
     InputError,
-    MissingCapability,
+    MissingAbility,
     OptionError,
     ProcessDied,
     Segfault,
@@ -111,7 +111,7 @@ def test_names_do_not_resolve(rpi4):
 
 
 def test_egress_is_refused_and_not_an_empty_list(rpi4):
-    with pytest.raises(MissingCapability, match=r"cannot list|no network was connected"):
+    with pytest.raises(MissingAbility, match=r"cannot list|no network was connected"):
         _ = rpi4.egress
 
 

@@ -31,9 +31,9 @@ def test_programs_run_and_a_crash_is_explained(device):
     assert "rpi4 died of SIGSEGV" in str(died.error)
 
 def test_what_it_does_not_show_is_refused(device):
-    from edge_harness.errors import MissingCapability
+    from edge_harness.errors import MissingAbility
     for tried in (lambda: device.can_connect("192.0.2.1", 1), device.power_cut):
-        with pytest.raises(MissingCapability, match="local engine cannot prove"):
+        with pytest.raises(MissingAbility, match="local engine cannot prove"):
             tried()
 
 @pytest.mark.edge(needs={{"isa"}})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from edge_harness.engines import user
-from edge_harness.errors import MissingCapability, MissingTool
+from edge_harness.errors import MissingAbility, MissingTool
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
@@ -33,7 +33,7 @@ def test_programs_of_the_device_run_and_crashes_are_explained(bare):
 
 
 def test_the_network_is_not_claimed_to_be_cut(bare):
-    with pytest.raises(MissingCapability, match="cannot prove offline"):
+    with pytest.raises(MissingAbility, match="cannot prove offline"):
         bare.can_connect("192.0.2.1", 443)
 
 

@@ -90,16 +90,16 @@ def test_other_exceptions_keep_their_traceback(pytester, edge):
 
 
 @BOTH
-def test_a_missing_capability_is_a_skip_and_counted_at_the_end(pytester, fake_devices, how):
+def test_a_missing_ability_is_a_skip_and_counted_at_the_end(pytester, fake_devices, how):
     pytester.makepyfile(
         """
         import pytest
-        from edge_harness.errors import MissingCapability
+        from edge_harness.errors import MissingAbility
         @pytest.mark.edge(needs={"isa"})
         def test_1(device): pass
         @pytest.mark.edge(needs="isa")
         def test_2(fresh_device): pass
-        def test_3(device): raise MissingCapability("the host engine cannot cut power")
+        def test_3(device): raise MissingAbility("the host engine cannot cut power")
         """
     )
     result = fake_devices("--device=rpi4", "-rs", *how)
@@ -116,14 +116,14 @@ def test_a_missing_capability_is_a_skip_and_counted_at_the_end(pytester, fake_de
     result.stdout.fnmatch_lines(["SKIPPED*cannot cut power*"])
 
 
-def test_a_missing_capability_is_an_error_where_strict(pytester, fake_devices):
+def test_a_missing_ability_is_an_error_where_strict(pytester, fake_devices):
     pytester.makepyfile(
         """
         import pytest
-        from edge_harness.errors import MissingCapability
+        from edge_harness.errors import MissingAbility
         @pytest.mark.edge(needs={"isa"})
         def test_1(device): pass
-        def test_2(device): raise MissingCapability("the host engine cannot cut power")
+        def test_2(device): raise MissingAbility("the host engine cannot cut power")
         """
     )
     fake_devices("--device=rpi4", "--edge-strict").assert_outcomes(errors=2)

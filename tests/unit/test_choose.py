@@ -3,7 +3,7 @@ from edge_harness.engines import Availability, Requirements, choose
 from edge_harness.engines.abilities import ABILITIES, RunsNatively
 from edge_harness.errors import (
     BrokenExtension,
-    MissingCapability,
+    MissingAbility,
     MissingTool,
     OptionError,
 )
@@ -104,7 +104,7 @@ def test_what_no_engine_proves_says_so_for_each_of_them_and_why(engines):
         Fake("quick", 1, {"isa"}, without={"power_loss": "it has no plug"}), Fake("slow", 2, None)
     )
     with pytest.raises(
-        MissingCapability,
+        MissingAbility,
         match=r"quick runs but cannot prove power_loss \(it has no plug\); slow: no such",
     ):
         choose.choose_engine(RPI4, needs=frozenset({"power_loss"}))
@@ -112,7 +112,7 @@ def test_what_no_engine_proves_says_so_for_each_of_them_and_why(engines):
 
 def test_an_engine_asked_for_by_name_is_not_replaced(engines):
     engines(Fake("quick", 1, {"isa"}), Fake("slow", 2, {"isa", "memory_limit"}))
-    with pytest.raises(MissingCapability, match="quick runs but cannot prove memory_limit"):
+    with pytest.raises(MissingAbility, match="quick runs but cannot prove memory_limit"):
         choose.choose_engine(RPI4, "quick", frozenset({"memory_limit"}))
 
 

@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
     [
         (errors.UnknownDevice, 2),
         (errors.OptionError, 2),
-        (errors.MissingCapability, 2),
+        (errors.MissingAbility, 2),
         (errors.IllegalInstruction, 1),
         (errors.DeviceTimeout, 1),
         (errors.BootFailed, 3),

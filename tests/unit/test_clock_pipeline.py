@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 from edge_harness.clock.instructions import CLASSES, Insn, decode, decode_a64
 from edge_harness.clock.pipeline import Core, Work, block_cycles, core_named, simulate
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 
 CORES = sorted(
     path.name.removesuffix(".toml")
@@ -79,11 +79,11 @@ def test_every_core_knows_every_class_and_names_its_source(name):
 
 
 def test_a_core_without_a_model_is_an_error_that_lists_the_others():
-    with pytest.raises(MissingCapability, match=r"no model of the core 'Z80'") as caught:
+    with pytest.raises(MissingAbility, match=r"no model of the core 'Z80'") as caught:
         core_named("Z80")
     assert "cortex-a72" in str(caught.value)
     assert caught.value.details == {"core": "Z80", "known": CORES}
-    with pytest.raises(MissingCapability, match="ARM1176"):  # a Raspberry Pi Zero's
+    with pytest.raises(MissingAbility, match="ARM1176"):  # a Raspberry Pi Zero's
         core_named("ARM1176JZF-S")
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from edge_harness import properties
-from edge_harness.errors import BootFailed, MissingCapability, OptionError, Segfault
+from edge_harness.errors import BootFailed, MissingAbility, OptionError, Segfault
 from edge_harness.evidence import Verdict
 from edge_harness.models.file import read_model
 from edge_harness.models.tensors import Outputs
@@ -350,8 +350,8 @@ def test_measures_that_must_not_fall():
         properties.monotone(session, brighten, lambda outputs: -float(outputs["y"].sum()))
 
 
-def test_a_fixed_batch_size_is_a_missing_capability():
-    with pytest.raises(MissingCapability, match=r"batch size of f\.tflite is fixed"):
+def test_a_fixed_batch_size_is_a_missing_ability():
+    with pytest.raises(MissingAbility, match=r"batch size of f\.tflite is fixed"):
         properties.batch_invariant(Function(first_four))
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from edge_harness.engines import Limits, StartSpec, launch, sandbox, user
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 from edge_harness.image import Image, agent_dir, layers_dir
 from edge_harness.profiles import default_registry
 
@@ -122,7 +122,7 @@ def test_system_files_show_the_profile_and_not_the_host(spec, tmp_path):
 
 def test_a_memory_limit_is_refused_and_not_pretended(spec):
     limited = replace(spec, limits=Limits(memory_mib=64))
-    with pytest.raises(MissingCapability, match="cannot limit memory"):
+    with pytest.raises(MissingAbility, match="cannot limit memory"):
         user.UserEngine().start(limited)
 
 

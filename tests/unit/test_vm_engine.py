@@ -23,7 +23,7 @@ from edge_harness.engines.vm.argv import (
     has_core,
 )
 from edge_harness.engines.vm.machine import VmMachine
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 from edge_harness.image.initrd import Archive
 from edge_harness.image.kernel import flavour
 from edge_harness.profiles import default_registry
@@ -192,7 +192,7 @@ def test_cores_and_kernels_that_are_not_there():
     assert has_core("cortex-a7")
     assert not has_core("arm1176")
     assert flavour("arm64", 16) == ("trixie", "linux-image-arm64-16k")
-    with pytest.raises(MissingCapability, match="64 KiB"):
+    with pytest.raises(MissingAbility, match="64 KiB"):
         flavour("arm64", 64)
     assert not engine_named("vm").probe(PROFILES.get("rpi-zero")).available
     assert not engine_named("vm").probe(PROFILES.get("edge-server")).available

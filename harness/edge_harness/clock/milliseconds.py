@@ -39,7 +39,7 @@ def estimate_from(
             that have them.
 
     Raises:
-        MissingCapability: the core has no model.
+        MissingAbility: the core has no model.
     """
     trust = trust_for(profile)
     parameters, mhz = trust.parameters, profile.cpu.mhz

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_harness.clock.instructions import CLASSES, Insn, decode
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 
 _Positive = Annotated[float, Meta(gt=0)]
 #: Rounds through a block before its steady state is taken, and over which.
@@ -59,7 +59,7 @@ def core_named(name: str) -> Core:
     """The core model for ``Cortex-A72`` and the like.
 
     Raises:
-        MissingCapability: there is none.
+        MissingAbility: there is none.
     """
     folder = resources.files("edge_harness.clock") / "cores"
     known = sorted(
@@ -68,7 +68,7 @@ def core_named(name: str) -> Core:
     key = name.lower().removeprefix("arm ").replace(" ", "-")
     key = _SAME.get(key, key)
     if key not in known:
-        raise MissingCapability(
+        raise MissingAbility(
             f"the device clock has no model of the core {name!r}",
             next_step=f"cores with a model: {', '.join(known)}; docs/clock.md says how to add one",
             details={"core": name, "known": known},

@@ -57,7 +57,7 @@ def steps_of(
             all split their work.
 
     Raises:
-        MissingCapability: the core has no model.
+        MissingAbility: the core has no model.
     """
     cycles = _cycles(trace, core_named(profile.cpu.core), code_bits(profile))
     caches = cache_levels(profile)

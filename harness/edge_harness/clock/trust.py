@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_harness.clock.pipeline import Core, block_cycles, core_named
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 from edge_harness.profiles.clock import Parameters
 
 if TYPE_CHECKING:
@@ -109,5 +109,5 @@ def _fma_cycles(core: str) -> float:
     code = b"".join((0x4E20CC00 | 17 << 16 | 16 << 5 | n).to_bytes(4, "little") for n in range(16))
     try:
         return block_cycles(core_named(core), code, 16) / 16
-    except MissingCapability:
+    except MissingAbility:
         return 1.0

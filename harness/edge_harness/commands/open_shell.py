@@ -14,7 +14,7 @@ from edge_harness.engines import Machine
 from edge_harness.engines.abilities import OpensShell, ShellCommand, bound
 from edge_harness.engines.choose import Choice, choose_engine
 from edge_harness.engines.registry import AUTO, working_engines
-from edge_harness.errors import EdgeError, MissingCapability
+from edge_harness.errors import EdgeError, MissingAbility
 from edge_harness.profiles import Profile
 
 
@@ -24,7 +24,7 @@ def open_shell(profile: Profile, engine: str, say: Callable[[str], None]) -> Ite
 
     Raises:
         MissingTool: no engine, or a program that the engine reaches its devices with is not here.
-        MissingCapability: the engine offers no shell, or the shell's programs could not start
+        MissingAbility: the engine offers no shell, or the shell's programs could not start
             others.
     """
     choice, shells = _chosen(profile, engine)
@@ -68,7 +68,7 @@ def _chosen(profile: Profile, name: str) -> tuple[Choice, OpensShell]:
             return choice, shells
     if trouble is not None:
         raise trouble
-    raise MissingCapability(
+    raise MissingAbility(
         f"the engine {name!r} offers no shell",
         next_step=f"use --engine with one of: {', '.join(shell_engines())}",
     )

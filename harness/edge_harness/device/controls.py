@@ -25,7 +25,7 @@ from edge_harness.engines.abilities import (
     bound,
     word_of,
 )
-from edge_harness.errors import InputError, InternalError, MissingCapability, OptionError
+from edge_harness.errors import InputError, InternalError, MissingAbility, OptionError
 
 if TYPE_CHECKING:
     from edge_harness.device.hold import Hold
@@ -64,7 +64,7 @@ class Controls:
         missing = [need for need in needs if need not in seen.abilities]
         if missing:
             reasons = [seen.without[need] for need in missing if need in seen.without]
-            raise MissingCapability(
+            raise MissingAbility(
                 f"{self._hold.name} on the {seen.engine} engine cannot prove {', '.join(missing)} "
                 f"({'; '.join(dict.fromkeys(reasons)) or seen.reason})",
                 next_step="mark the test with needs={…} so that an engine that can is chosen; "
@@ -75,7 +75,7 @@ class Controls:
         """The running machine as ``protocol``; brought up again if it was switched off.
 
         Raises:
-            MissingCapability: the device does not have that ability.
+            MissingAbility: the device does not have that ability.
         """
         self.require(word_of(protocol))
         if revive:
@@ -222,14 +222,14 @@ class Controls:
         from edge_harness.egress.packets import egress_in
 
         if word_of(Network) not in self._availability.abilities:
-            raise MissingCapability(
+            raise MissingAbility(
                 f"the {self._availability.engine} engine cuts the network of {self._hold.name} but "
                 "cannot list what was tried",
                 next_step="mark the test needs={'network'} and call device.connect_network() "
                 "first, or assert not device.can_connect(host, port)",
             )
         if not self.packets.exists():
-            raise MissingCapability(
+            raise MissingAbility(
                 "no network was connected yet, so nothing could be recorded: an empty list would "
                 "be a lie",
                 next_step="call device.connect_network() before the program runs",

@@ -355,18 +355,18 @@ class Device:
         )
 
     # -- what is done to the device ----------------------------------------------------------
-    # Each takes an ability, and raises MissingCapability without. Most change the whole machine:
+    # Each takes an ability, and raises MissingAbility without. Most change the whole machine:
     # use them on ``fresh_device``, not on the shared ``device``.
 
     def require(self, *needs: str) -> None:
-        """Raise :class:`MissingCapability` unless the device has every ability in ``needs``."""
+        """Raise :class:`MissingAbility` unless the device has every ability in ``needs``."""
         self.controls.require(*needs)
 
     def limit(self, *, memory_mib: int | None = None, cpus: float | None = None) -> None:
         """Change limits of the running device (``memory_limit``, ``cpu_quota``).
 
         Raises:
-            MissingCapability: the engine has no such limit.
+            MissingAbility: the engine has no such limit.
             OptionError: a limit is not positive, or nothing can run under it.
         """
         self.controls.limit(memory_mib=memory_mib, cpus=cpus)
@@ -445,7 +445,7 @@ class Device:
         """Whether a program on the device can open a TCP connection to ``host`` (``offline``).
 
         Raises:
-            MissingCapability: the engine cannot cut the network, so the answer would be the
+            MissingAbility: the engine cannot cut the network, so the answer would be the
                 host's.
         """
         try:
@@ -474,7 +474,7 @@ class Device:
         """What the device tried to reach since :meth:`connect_network` (``network``).
 
         Raises:
-            MissingCapability: the engine cuts the network but cannot list what was tried. An
+            MissingAbility: the engine cuts the network but cannot list what was tried. An
                 empty list would be a lie.
         """
         return self.controls.egress

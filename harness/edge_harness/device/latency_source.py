@@ -36,7 +36,7 @@ class LatencySource(Protocol):
                 made with.
 
         Raises:
-            MissingCapability: the source cannot tell for this model, runtime or board.
+            MissingAbility: the source cannot tell for this model, runtime or board.
             OptionError: more threads than the board has cores.
             InputError: inputs do not fit the model.
             DeviceFailed: the model crashed.

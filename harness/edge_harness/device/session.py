@@ -18,7 +18,7 @@ from edge_harness.errors import (
     DeviceTimeout,
     InputError,
     InternalError,
-    MissingCapability,
+    MissingAbility,
     RuntimeFailed,
 )
 from edge_harness.evidence import FigureKind
@@ -289,14 +289,14 @@ class Session:
             refresh: count again although nothing has changed (default: ``--edge-refresh``).
 
         Raises:
-            MissingCapability: the core has no model, no whole board can be emulated here, or
+            MissingAbility: the core has no model, no whole board can be emulated here, or
                 the model would run on an accelerator.
             OptionError: more threads than the board has cores.
             InputError: inputs do not fit the model.
         """
         source = self.device.latency_source
         if source is None:
-            raise MissingCapability(
+            raise MissingAbility(
                 f"nothing tells latencies of this {self.device.name}: it was started without a "
                 "latency source",
                 next_step="open it with edge_harness.opening.open_device",

@@ -24,7 +24,7 @@ def start_device(request: DeviceRequest) -> Device:
     """Bring up what ``request`` asks for.
 
     Raises:
-        MissingCapability: the engine cannot prove what is needed.
+        MissingAbility: the engine cannot prove what is needed.
         MissingTool: no engine can run here; the message has the fix.
         BrokenExtension: the engine is another distribution's, and cannot be had.
         ImageBuildFailed, CacheError, BootFailed: it did not come up, and why.

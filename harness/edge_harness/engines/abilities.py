@@ -335,7 +335,7 @@ class OpensShell(Protocol):
             say: called with a line of text for the person.
 
         Raises:
-            MissingCapability: programs of such a shell could not start others, or would run on
+            MissingAbility: programs of such a shell could not start others, or would run on
                 this machine's own files.
             MissingTool: something it takes is not there.
         """

@@ -10,7 +10,7 @@ from edge_harness.engines.abilities import ABILITIES, bound
 from edge_harness.engines.registry import AUTO, engine_named, working_engines
 from edge_harness.errors import (
     BrokenExtension,
-    MissingCapability,
+    MissingAbility,
     MissingTool,
     OptionError,
     did_you_mean,
@@ -63,7 +63,7 @@ def choose_engine(
     Raises:
         OptionError: no such engine or ability.
         BrokenExtension: the engine asked for is another distribution's, and cannot be had.
-        MissingCapability: engines are there, but none can prove all of ``needs``.
+        MissingAbility: engines are there, but none can prove all of ``needs``.
         MissingTool: the engine, or every engine, lacks something on this machine.
     """
     check_needs(needs)
@@ -88,7 +88,7 @@ def choose_engine(
     lines = [_why_not(a, needs) for a in seen] + [error.message for error in broken]
     fixes = [a.fix for a in seen if a.fix] + [error.next_step for error in broken]
     if any(a.available for a in seen):
-        raise MissingCapability(
+        raise MissingAbility(
             f"no engine here can prove {', '.join(sorted(needs))} for {profile.name}: "
             + "; ".join(lines),
             next_step=" or ".join(fixes) or "leave --engine at auto",

@@ -32,7 +32,7 @@ from edge_harness.engines.abilities import (
 from edge_harness.engines.launch import agent_argv, plain_process
 from edge_harness.engines.process_machine import ProcessMachine, start_process
 from edge_harness.engines.sandbox import EMULATOR, boxed_argv, isolation
-from edge_harness.errors import EdgeError, MissingCapability
+from edge_harness.errors import EdgeError, MissingAbility
 from edge_harness.processes import tail
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class UserEngine:
         from edge_harness.image.tools import ensure_tools
 
         if spec.limits != Limits():
-            raise MissingCapability(
+            raise MissingAbility(
                 f"the {self.name} engine cannot limit memory or CPU time: {_NO_LIMITS}",
                 next_step="use --engine=docker, or mark the test needs={'memory_limit'}",
             )
@@ -192,7 +192,7 @@ class UserEngine:
         bwrap = tools.bwrap
         mode, why = isolation(tuple(bwrap) if bwrap else None)
         if mode == "none" or bwrap is None:
-            raise MissingCapability(
+            raise MissingAbility(
                 f"a shell without namespaces would be one on this machine's own files ({why})",
                 next_step="edge-harness doctor shows how to allow user namespaces; or "
                 "--engine=docker",

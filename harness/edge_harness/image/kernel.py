@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_harness.cache import Entry, built, cache_dir, remove_tree
-from edge_harness.errors import ImageBuildFailed, MissingCapability
+from edge_harness.errors import ImageBuildFailed, MissingAbility
 from edge_harness.image import apt
 
 #: (architecture, KiB per page) -> Debian suite and package. Page size is the kernel's choice.
@@ -70,13 +70,13 @@ def flavour(arch: str, page_size_kib: int) -> tuple[str, str]:
     """Suite and package of the kernel for ``arch`` with pages of ``page_size_kib``.
 
     Raises:
-        MissingCapability: Debian has none.
+        MissingAbility: Debian has none.
     """
     try:
         return FLAVOURS[arch, page_size_kib]
     except KeyError:
         have = ", ".join(f"{a} with {size} KiB pages" for a, size in FLAVOURS)
-        raise MissingCapability(
+        raise MissingAbility(
             f"Debian has no kernel for {arch} with {page_size_kib} KiB pages",
             next_step="leave --engine at auto, which takes one that needs no kernel for this "
             f"board; kernels are there for {have}",
@@ -87,7 +87,7 @@ def ensure_kernel(arch: str, page_size_kib: int, progress: Progress | None = Non
     """The kernel, fetched if it is not in the cache.
 
     Raises:
-        MissingCapability: there is none for this architecture and page size.
+        MissingAbility: there is none for this architecture and page size.
         ImageBuildFailed: it could not be fetched.
     """
     suite, package = flavour(arch, page_size_kib)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.errors import DeviceFailed, MissingCapability, OptionError
+from edge_harness.errors import DeviceFailed, MissingAbility, OptionError
 from edge_harness.evidence import Verdict, VerdictWord, worst_of
 from edge_harness.properties.comparing import Transform, equal_to, invariant
 from edge_harness.properties.each_input import finite, survives
@@ -184,7 +184,7 @@ def check_all(
         started = time.monotonic()
         try:
             done = step()
-        except MissingCapability as error:
+        except MissingAbility as error:
             outcomes.append(_skipped(name, error.message))
         except PropertyFailed as error:
             failures.append(error)

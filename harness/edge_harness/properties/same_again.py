@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 from edge_harness.fidelity.checks import other_bits
 from edge_harness.fidelity.distance import Tolerance, distance
 from edge_harness.models.tensors import Array, Outputs
@@ -144,11 +144,11 @@ def batch_invariant(
     or, of floats, 1e-5 absolute and relative.
 
     Raises:
-        MissingCapability: the model's batch size is fixed.
+        MissingAbility: the model's batch size is fixed.
     """
     fixed = [t for t in (*session.inputs, *session.outputs) if t.shape_signature[:1] != (-1,)]
     if fixed:
-        raise MissingCapability(
+        raise MissingAbility(
             f"the batch size of {session.model.path.name} is fixed: {fixed[0]}",
             next_step="export the model with a free first dimension, or leave this property out",
         )
@@ -196,13 +196,13 @@ def thread_invariant(
     ``tolerance``.
 
     Raises:
-        MissingCapability: the board has one core.
+        MissingAbility: the board has one core.
     """
     cores = session.device.profile.cpu.cores
     now = int(session.facts.get("threads", 1))
     wanted = threads or (cores if now != cores else 1)
     if wanted == now:
-        raise MissingCapability(
+        raise MissingAbility(
             f"{session.device.name} has one core, so there is nothing to compare",
             next_step="leave this property out on this device",
         )

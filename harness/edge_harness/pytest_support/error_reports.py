@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_harness.errors import EdgeError, InfrastructureError, InternalError, MissingCapability
+from edge_harness.errors import EdgeError, InfrastructureError, InternalError, MissingAbility
 
 _OURS = ("edge_harness", "_pytest", "pluggy", "hypothesis", "contextlib")
 
@@ -23,7 +23,7 @@ def restate(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRe
             _without_insides(item, excinfo, report)
         return
     expected = hasattr(report, "wasxfail")
-    if isinstance(error, InfrastructureError | MissingCapability):
+    if isinstance(error, InfrastructureError | MissingAbility):
         if expected:
             # An xfail foresees that the model fails; here it never got its chance.
             del report.wasxfail

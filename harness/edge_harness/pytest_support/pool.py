@@ -15,7 +15,7 @@ from edge_harness.engines import Limits
 from edge_harness.engines.abilities import MemoryLimit, word_of
 from edge_harness.engines.choose import Choice, choose_engine
 from edge_harness.engines.registry import AUTO
-from edge_harness.errors import EdgeError, MissingCapability
+from edge_harness.errors import EdgeError, MissingAbility
 from edge_harness.pytest_support.marks import Wanted, wanted_by
 from edge_harness.pytest_support.options import Settings, spelled
 
@@ -30,10 +30,10 @@ else:
 _Key = tuple[str, str]  # profile and engine
 
 
-class CapabilitySkip(Skipped):
+class AbilitySkip(Skipped):
     """Skips a test whose engine cannot prove what it needs; counted in the summary."""
 
-    def __init__(self, error: MissingCapability) -> None:
+    def __init__(self, error: MissingAbility) -> None:
         super().__init__(f"{error.message} (an error with --edge-strict)")
         self.error = error
 
@@ -88,17 +88,17 @@ class Pool:
         """The profile and engine that ``wanted`` runs on.
 
         Raises:
-            CapabilitySkip: no engine proves what is needed, and this run is not strict.
+            AbilitySkip: no engine proves what is needed, and this run is not strict.
             EdgeError: no engine can run it.
         """
         __tracebackhide__ = True
         if wanted not in self._chosen:
             try:
                 self._chosen[wanted] = self._engine(wanted)
-            except MissingCapability as error:
+            except MissingAbility as error:
                 if self.settings.strict:
                     raise
-                raise CapabilitySkip(error) from None
+                raise AbilitySkip(error) from None
         return wanted.name, self._chosen[wanted].engine.name
 
     def _engine(self, wanted: Wanted) -> Choice:
@@ -106,7 +106,7 @@ class Pool:
         if wanted.engine:
             if asked not in (AUTO, wanted.engine):
                 option = spelled(self.config, "--engine")
-                raise MissingCapability(
+                raise MissingAbility(
                     f"the test is for the {wanted.engine} engine, and this run is {option}={asked}",
                     next_step=f"run it with {option}={wanted.engine}",
                 )
@@ -183,10 +183,10 @@ class Pool:
                     latency_source=DeviceClock(refresh=self.settings.refresh, progress=self._say),
                 )
             )
-        except MissingCapability as error:
+        except MissingAbility as error:
             if self.settings.strict:
                 raise
-            raise CapabilitySkip(error) from None
+            raise AbilitySkip(error) from None
         except EdgeError as error:
             if share or key not in self._fresh_worked:
                 self._failed[remembered] = error

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edge_harness.errors import DeviceFailed, EdgeError, MissingCapability
-from edge_harness.pytest_support.pool import CapabilitySkip, Pool
+from edge_harness.errors import DeviceFailed, EdgeError, MissingAbility
+from edge_harness.pytest_support.pool import AbilitySkip, Pool
 from edge_harness.pytest_support.summary import FINDING, Summary
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Reporting:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         outcome: Any = yield
         error = outcome.excinfo[1] if outcome.excinfo else None
-        if isinstance(error, MissingCapability) and not self._pool.settings.strict:
-            outcome.force_exception(CapabilitySkip(error))
+        if isinstance(error, MissingAbility) and not self._pool.settings.strict:
+            outcome.force_exception(AbilitySkip(error))
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(
@@ -77,7 +77,7 @@ class Reporting:
         outcome: Any = yield
         report: pytest.TestReport = outcome.get_result()
         error = call.excinfo.value if call.excinfo is not None else None
-        if isinstance(error, CapabilitySkip) and report.skipped:
+        if isinstance(error, AbilitySkip) and report.skipped:
             path, line, _ = item.reportinfo()
             report.longrepr = (os.fspath(path), (line or 0) + 1, f"Skipped: {error.msg}")
             self._attach(item, "skip", "", error.error.message, error.error.next_step)

@@ -14,7 +14,7 @@ from edge_harness.engines import Availability, Limits, Requirements, StartSpec
 from edge_harness.engines.abilities import abilities_of
 from edge_harness.engines.launch import plain_process
 from edge_harness.engines.process_machine import ProcessMachine, start_process
-from edge_harness.errors import EdgeError, MissingCapability
+from edge_harness.errors import EdgeError, MissingAbility
 from edge_harness.image import host_environment, layers_dir
 from edge_harness.profiles import Profile
 from edge_harness.system.checks import Check
@@ -58,7 +58,7 @@ class LocalEngine:
 
     def start(self, spec: StartSpec) -> ProcessMachine:
         if spec.limits != Limits():
-            raise MissingCapability(
+            raise MissingAbility(
                 f"the {self.name} engine limits nothing", next_step="use --engine=docker"
             )
         argv, env = plain_process(spec, python=sys.executable)

@@ -15,7 +15,7 @@ from edge_harness.clock.counting.plugin_build import check_plugins, ensure_plugi
 from edge_harness.clock.operators import Operator
 from edge_harness.clock.pipeline import Core, core_named
 from edge_harness.clock.trace import Counted, Trace, read_trace
-from edge_harness.errors import MissingCapability, MissingTool
+from edge_harness.errors import MissingAbility, MissingTool
 from edge_harness.image import agent_dir
 from edge_harness.models.tensors import Array
 from edge_harness.runtimes import FORMATS
@@ -75,7 +75,7 @@ def count_key(profile: Profile, subject: Subject) -> str:
     """Names a count by everything that decides it: not QEMU's version, nor the host.
 
     Raises:
-        MissingCapability: the core has no model.
+        MissingAbility: the core has no model.
     """
     core = core_named(profile.cpu.core)
     content: list[Any] = [
@@ -110,7 +110,7 @@ def count(
         progress: called with a line of text while something slow happens.
 
     Raises:
-        MissingCapability: the core has no model, or no whole board can be emulated here.
+        MissingAbility: the core has no model, or no whole board can be emulated here.
         MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
         DeviceFailed: the model crashed, or ran out of memory or time.
     """
@@ -143,7 +143,7 @@ def counting_board(profile: Profile, subject: Subject, progress: Progress | None
     """A board whose QEMU counts, with the subject's runtime imported before it was saved.
 
     Raises:
-        MissingCapability: no whole board of this profile can be emulated here.
+        MissingAbility: no whole board of this profile can be emulated here.
         MissingTool: QEMU cannot load plugins, or the plugin cannot be compiled.
     """
     from edge_harness.device.request import DeviceRequest
@@ -171,7 +171,7 @@ def counting_engine(profile: Profile) -> tuple[Choice, Instruments]:
     """An engine whose boards can be counted on.
 
     Raises:
-        MissingCapability: there is none of this profile here.
+        MissingAbility: there is none of this profile here.
     """
     from edge_harness.engines.abilities import Instruments, bound
     from edge_harness.engines.choose import choose_engine
@@ -179,7 +179,7 @@ def counting_engine(profile: Profile) -> tuple[Choice, Instruments]:
     try:
         choice = choose_engine(profile, implements=Instruments)
     except MissingTool as error:
-        raise MissingCapability(
+        raise MissingAbility(
             f"the device clock counts on a whole emulated board, and there is none of "
             f"{profile.name} here: {error.message}",
             next_step=error.next_step,

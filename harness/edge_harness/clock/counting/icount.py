@@ -37,7 +37,7 @@ def count_instructions(
     """The number of instructions of ``subject`` on an emulated board of ``profile``.
 
     Raises:
-        MissingCapability: no whole board of this profile can be emulated here.
+        MissingAbility: no whole board of this profile can be emulated here.
         DeviceFailed: the model crashed, or ran out of memory or time.
     """
     with (

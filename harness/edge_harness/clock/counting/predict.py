@@ -24,7 +24,7 @@ from edge_harness.clock.instruction_rate import estimate_by_number
 from edge_harness.clock.milliseconds import estimate_from
 from edge_harness.clock.operators import Operator
 from edge_harness.clock.trust import trust_for
-from edge_harness.errors import MissingCapability, MissingTool
+from edge_harness.errors import MissingAbility, MissingTool
 from edge_harness.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def predict(
         progress: called with a line of text while something slow happens.
 
     Raises:
-        MissingCapability: the core has no model, or no whole board can be emulated here.
+        MissingAbility: the core has no model, or no whole board can be emulated here.
         OptionError: more threads than the board has cores.
         DeviceFailed: the model crashed on the board.
     """
@@ -92,11 +92,11 @@ def refuse_accelerators(subject: Subject, operators: Sequence[Operator]) -> None
     """Refuse what would run elsewhere on the board than on its cores.
 
     Raises:
-        MissingCapability: the model was compiled for an Edge TPU, a GPU or an NPU.
+        MissingAbility: the model was compiled for an Edge TPU, a GPU or an NPU.
     """
     for operator in operators:
         if operator.kind in _ACCELERATED or operator.kind.startswith(("edgetpu", "vx-", "neutron")):
-            raise MissingCapability(
+            raise MissingAbility(
                 f"{str(subject.model)!r} has the operator {operator.kind!r}, which runs on an "
                 "accelerator; the device clock knows cores only and does not guess",
                 next_step="measure it on a board, or estimate the model before it was compiled "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.errors import MissingCapability
+from edge_harness.errors import MissingAbility
 
 if TYPE_CHECKING:
     from edge_harness.clock.counting.count import Progress, Subject
@@ -19,7 +19,7 @@ def subject_of(session: Session, inputs: Any = None) -> Subject:
     """What to measure for ``session``.
 
     Raises:
-        MissingCapability: a delegate of the user's own runs the model; it may do so elsewhere
+        MissingAbility: a delegate of the user's own runs the model; it may do so elsewhere
             than on the board's cores.
         InputError: inputs do not fit the model.
     """
@@ -29,14 +29,14 @@ def subject_of(session: Session, inputs: Any = None) -> Subject:
 
     request = {k: v for k, v in session._request.items() if k not in _OTHERS}
     if request.pop("delegates", None):
-        raise MissingCapability(
+        raise MissingAbility(
             "the device clock knows the board's cores only; a delegate may run the model elsewhere "
             "(GPU, NPU, DSP), and a guess would be worth nothing",
             next_step="measure on the board (ssh), or load the model without delegates=",
         )
     extra = [name for name in request.get("providers", ()) if name != "CPUExecutionProvider"]
     if extra:
-        raise MissingCapability(
+        raise MissingAbility(
             f"the device clock knows the board's cores only, not {', '.join(extra)}",
             next_step="measure on the board (ssh), or load the model without providers=",
         )

@@ -13,7 +13,7 @@ from edge_harness.engines.docker import relay as docker_relay
 from edge_harness.engines.docker.image import put_folders
 from edge_harness.engines.docker.limits import ControlGroup, check, memory_notes
 from edge_harness.engines.launch import LAYERS_DIR, connect_unix
-from edge_harness.errors import EdgeError, InfrastructureError, MissingCapability, OptionError
+from edge_harness.errors import EdgeError, InfrastructureError, MissingAbility, OptionError
 from edge_harness.system import docker_client
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class DockerMachine:
 
         Raises:
             OptionError: Docker or the kernel cannot have that limit.
-            MissingCapability: the daemon's kernel has no such limit.
+            MissingAbility: the daemon's kernel has no such limit.
         """
         from docker.errors import APIError
 
@@ -162,7 +162,7 @@ class DockerMachine:
         change: dict[str, int] = {}
         if limits.memory_mib is not None:
             if not daemon.memory_limit:
-                raise MissingCapability(
+                raise MissingAbility(
                     "Docker's kernel here cannot limit memory",
                     next_step="edge-harness doctor shows its control groups",
                 )
