@@ -15,7 +15,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import msgspec
 from edge_harness.clock.calibrate.fit import Row, fit_general
 from edge_harness.clock.calibrate.held_out import errors_general
 from edge_harness.clock.calibrate.instruction_rate import fit_instruction_rate
+from edge_harness.clock.calibrate.measurements import read_csv
 from edge_harness.clock.calibrate.report import make_report
 from edge_harness.clock.cost import cost
 from edge_harness.clock.instructions import decode
@@ -134,6 +136,24 @@ def measurements(boards: tuple[str, ...]) -> list[Row]:
     ]
 
 
+def mapping() -> list[dict[str, str]]:
+    """What each published measurement stands for here, or why it stands for nothing."""
+    wanted, left = read_csv(None, BOARDS)
+    left_out = {name: "" for name in asdict(wanted[0]) if name not in ("latency_ms", "source")}
+    found = [
+        {name: str(value) for name, value in asdict(row).items() if name in left_out}
+        for row in wanted
+    ]
+    found = [{**row, "reason": ""} for row in found]
+    return found + [{**left_out, "id": row.id, "reason": row.reason} for row in left]
+
+
+def recorded_mapping() -> list[dict[str, str]]:
+    """The same, when it was recorded."""
+    with (DATA / "mapping.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 #: Few enough that they are fitted within a second or two.
 FITTED = ("firefly-rk3588s", "imx93-evk", "pixel", "rock-3399")
 
@@ -199,7 +219,7 @@ def _write_lines(name: str, content: list[dict[str, Any]]) -> None:
     (DATA / name).write_text("".join(json.dumps(each) + "\n" for each in content))
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -227,6 +247,7 @@ def main() -> None:
         for row in published()
     ]
     (DATA / "published.csv").write_text(_table(rows))
+    (DATA / "mapping.csv").write_text(_table(mapping()))
     (DATA / "calibration.json").write_text(json.dumps(report(), indent=1) + "\n")
     for inference in (inferences := traces()):
         inference["estimates"] = list(estimates(inference))

@@ -38,6 +38,12 @@ def test_blocks_take_as_many_cycles_on_each_core_as_they_did():
         assert now == block["cycles"], block["what"]
 
 
+def test_published_rows_stand_for_the_inferences_they_stood_for():
+    recorded = clock_regression.recorded_mapping()
+    assert len(recorded) == 368
+    assert clock_regression.mapping() == recorded
+
+
 def test_published_measurements_are_predicted_to_the_last_digit():
     steps = clock_regression.counted_steps()
     rows = clock_regression.published()
