@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from edge_harness import fidelity
+from edge_harness import fidelity, open_device
 from edge_harness.errors import EdgeError
-from edge_harness.opening import open_device
-from edge_harness.profiles import default_registry
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TEACHER = FIXTURES / "models" / "digits_float.tflite"
@@ -31,7 +29,7 @@ def compared(device_name: str, engine: str = "auto") -> dict[str, fidelity.Repor
     with np.load(FIXTURES / "golden" / "digits_float.npz", allow_pickle=False) as data:
         images, labels = data["inputs"], data["labels"]
     reports = {}
-    with open_device(default_registry().get(device_name), engine=engine) as device:
+    with open_device(device_name, engine=engine) as device:
         for name, kind in FORMS.items():
             with device.load(FIXTURES / "models" / f"{name}.tflite") as session:
                 # Real images: each model quantizes them for itself.

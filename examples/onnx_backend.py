@@ -36,10 +36,8 @@ try:
 except ImportError:
     sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
-from edge_harness.device.device import Device
+from edge_harness import Device, open_device
 from edge_harness.errors import DeviceFailed, EdgeError, InputError, UnsupportedModel
-from edge_harness.opening import open_device
-from edge_harness.profiles import default_registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,14 +282,16 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(words)
 
     cases = node_tests(asked.only, asked.every)
-    profiles = [default_registry().get(name) for name in asked.device.split(",")]
-    runtime = asked.runtime or profiles[0].runtimes.defaults()["onnx"]
-    print(f"{len(cases)} node tests of onnx {onnx.__version__}, {runtime}", flush=True)
-    sides = []
-    for profile, engine in [(profiles[0], "host"), *((p, asked.engine) for p in profiles)]:
-        with open_device(profile, engine=engine) as device:
+    names = asked.device.split(",")
+    runtime = asked.runtime
+    sides: list[Side] = []
+    for name, engine in [(names[0], "host"), *((name, asked.engine) for name in names)]:
+        with open_device(name, engine=engine) as device:
+            if not sides:  # the same for all: that of the first board
+                runtime = runtime or device.profile.runtimes.defaults()["onnx"]
+                print(f"{len(cases)} node tests of onnx {onnx.__version__}, {runtime}", flush=True)
 
-            def progress(done: int, name: str = f"{profile.name} {engine}") -> None:
+            def progress(done: int, name: str = f"{name} {engine}") -> None:
                 if sys.stderr.isatty():
                     print(f"\r{name}: {done} of {len(cases)}", end="\r", file=sys.stderr)
 

@@ -34,9 +34,8 @@ try:
 except ImportError:
     sys.exit("this script needs the package onnx\n  next: pip install 'pytest-edge-harness[onnx]'")
 
+from edge_harness import open_device
 from edge_harness.errors import EdgeError
-from edge_harness.opening import open_device
-from edge_harness.profiles import default_registry
 
 ROWS, INNER, COLUMNS = 4, 64, 32
 SEED = 6004
@@ -112,7 +111,7 @@ def run_on(profile: str, engine: str, model: Path, runtime: str, side: str) -> R
     x = activations()
     wanted = exact(x, weights)
     with (
-        open_device(default_registry().get(profile), engine=engine) as device,
+        open_device(profile, engine=engine) as device,
         device.load(model, runtime=runtime) as session,
     ):
         actual = session.run(x)["y"].astype(np.int64)
