@@ -89,13 +89,13 @@ class Block:
         Raises:
             ValueError: nothing says how.
         """
+        if self.comment.startswith("not run"):
+            return "not run"
         if self.language not in LANGUAGES:
             raise ValueError(
                 f"{self.where}: a block of {self.language or 'no language'!r}; write one of "
                 f"{', '.join(LANGUAGES)} after the fence"
             )
-        if self.comment.startswith("not run"):
-            return "not run"
         if self.language == "python":
             return "file" if self.file else "python"
         if self.language in ("console", "sh"):
