@@ -55,6 +55,19 @@ def test_circles_are_found() -> None:
     assert circles(imports) == [["d"], ["a", "b", "c"]]
 
 
+def test_the_package_imports_nothing_else_of_this_repository() -> None:
+    """A user's own folder ``fixtures`` would answer, and the wheel has none."""
+    repository = PYPROJECT.parent
+    ours = {path.name for path in repository.iterdir() if path.is_dir()} | {"conftest"}
+    ours -= {"harness"}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            assert not ours & {name.partition(".")[0] for name in names}, path
+
+
 @pytest.mark.xfail(reason="being built: remove this line when it holds")
 def test_no_modules_import_one_another_not_even_in_functions() -> None:
     grimp: Any = pytest.importorskip("grimp", reason="needs the extra 'lint'")
