@@ -10,7 +10,7 @@ from edge_harness.properties.all_properties import Outcome, Results, check_all
 from edge_harness.properties.comparing import equal_to, invariant, monotone
 from edge_harness.properties.each_input import check, finite, survives
 from edge_harness.properties.failing import PropertyFailed
-from edge_harness.properties.hunt import Hunt
+from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.same_again import (
     batch_invariant,
     deterministic,

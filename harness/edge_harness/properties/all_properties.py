@@ -13,7 +13,7 @@ from edge_harness.evidence import Verdict, VerdictWord, worst_of
 from edge_harness.properties.comparing import Transform, equal_to, invariant
 from edge_harness.properties.each_input import finite, survives
 from edge_harness.properties.failing import PropertyFailed
-from edge_harness.properties.hunt import Hunt
+from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.same_again import (
     batch_invariant,
     deterministic,

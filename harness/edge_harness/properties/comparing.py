@@ -25,7 +25,8 @@ from edge_harness.fidelity.reference import (
 )
 from edge_harness.models.tensors import Array, Outputs, Tensor
 from edge_harness.properties.drawing import Drawing, Ranges, drawing_of
-from edge_harness.properties.hunt import Hunt, hunt
+from edge_harness.properties.hunt import hunt
+from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.judging import NOT_RUN, Judged, answers, dead, pairwise
 from edge_harness.properties.smallest import Inputs
 

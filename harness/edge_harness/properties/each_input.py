@@ -9,7 +9,8 @@ from edge_harness.errors import DeviceFailed
 from edge_harness.fidelity.checks import not_finite
 from edge_harness.models.tensors import Outputs
 from edge_harness.properties.drawing import Drawing, Ranges, drawing_of
-from edge_harness.properties.hunt import Hunt, hunt
+from edge_harness.properties.hunt import hunt
+from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.judging import Judged, answers, dead
 from edge_harness.properties.smallest import Inputs
 

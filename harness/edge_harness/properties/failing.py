@@ -16,7 +16,7 @@ from edge_harness.strategies.space import Space
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
-    from edge_harness.properties.hunt import Hunt
+    from edge_harness.properties.hunted import Hunt
 
 #: Elements of a failing input that its message writes out.
 _WRITTEN = 24

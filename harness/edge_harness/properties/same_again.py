@@ -13,7 +13,8 @@ from edge_harness.fidelity.checks import other_bits
 from edge_harness.fidelity.distance import Tolerance, distance
 from edge_harness.models.tensors import Array, Outputs
 from edge_harness.properties.drawing import Ranges, drawing_of
-from edge_harness.properties.hunt import Hunt, hunt
+from edge_harness.properties.hunt import hunt
+from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.judging import Judged, answers, pairwise
 from edge_harness.properties.smallest import Inputs
 

@@ -13,7 +13,7 @@ from edge_harness.evidence import Figure
 from edge_harness.models.tensors import Array, Outputs
 from edge_harness.properties.drawing import Ranges, drawing_of
 from edge_harness.properties.failing import PropertyFailed
-from edge_harness.properties.hunt import Hunt
+from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.smallest import Inputs
 from edge_harness.strategies.space import Space
 
