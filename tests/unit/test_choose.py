@@ -135,6 +135,21 @@ def test_a_broken_extension_is_named_only_where_nothing_else_runs(engines):
 def test_an_engine_is_held_to_its_word(engines, claimed, why):
     engines(Fake("boaster", 1, claimed, machine_type=machine_with({"isa"})))
     with pytest.raises(BrokenExtension, match=why):
+        choose.choose_engine(RPI4, "boaster")
+
+
+def test_an_engine_of_others_that_fails_or_boasts_does_not_keep_auto_from_the_next(engines):
+    class Failing(Fake):
+        def probe(self, profile):
+            raise ZeroDivisionError("division by zero")
+
+    boaster = Fake("boaster", 2, {"pause"}, machine_type=machine_with({"isa"}))
+    engines(Failing("failing", 1, {"isa"}), boaster, Fake("quick", 3, {"isa"}))
+    assert choose.choose_engine(RPI4).engine.name == "quick"
+    with pytest.raises(BrokenExtension, match=r"'failing' cannot say .* ZeroDivisionError: div"):
+        choose.choose_engine(RPI4, "failing")
+    engines(Failing("failing", 1, {"isa"}))
+    with pytest.raises(MissingTool, match="'failing' cannot say whether it runs here"):
         choose.choose_engine(RPI4)
 
 

@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from edge_harness.commands import doctor_checks
 from edge_harness.engines import registry
 from edge_harness.engines.choose import choose_engine
 from edge_harness.errors import BrokenExtension, OptionError
 from edge_harness.extensions import extensions
 from edge_harness.profiles import default_registry
+from edge_harness.system.checks import Check
 
 ENGINE = """
 from edge_harness.engines import Availability, Requirements
@@ -87,6 +89,19 @@ def test_a_broken_engine_is_one_error_and_harms_no_other(install, text, why):
     assert [engine.name for engine in engines] == ["user", "docker", "vm", "host"]
     assert [error.details["engine"] for error in broken] == ["toy"]
     assert choose_engine(default_registry().get("rpi4"), "host").engine.name == "host"
+
+
+@pytest.mark.parametrize(
+    "text", ["import nowhere", ENGINE.replace("profile): return []", "profile): return 1 / 0")]
+)
+def test_the_doctor_names_a_broken_engine_and_goes_on(install, text, monkeypatch):
+    mirror = Check(group="parts", name="Debian mirror", status="ok", found="")
+    monkeypatch.setattr(doctor_checks, "_mirror", lambda: mirror)
+    install("toy", text)
+    checks = doctor_checks.host([default_registry().get("rpi4")])
+    [bad] = [check for check in checks if check.name == "toy engine"]
+    assert bad.status == "missing"
+    assert any(check.name == "cache folder" for check in checks)
 
 
 def test_a_built_in_engine_keeps_its_name(install):

@@ -18,7 +18,7 @@ from typing import Any
 
 from edge_harness.engines import Availability
 from edge_harness.engines.choose import probed
-from edge_harness.engines.registry import engine_named, engine_names, working_engines
+from edge_harness.engines.registry import engine_named, engine_names, is_built_in, working_engines
 from edge_harness.errors import EdgeError
 from edge_harness.profiles import Profile
 from edge_harness.system.checks import Check, Status, output_of
@@ -39,7 +39,7 @@ def examine(profile: Profile) -> list[Check]:
 def host(profiles: Sequence[Profile]) -> list[Check]:
     """Checks of this machine: what each engine rests on for any of ``profiles``, and what all of
     them do. About a second, most of it the mirror."""
-    found, _ = working_engines()
+    found, broken = working_engines()
     looks: list[tuple[str, Callable[[], list[Check]]]] = [
         *(
             (f"{each.name} engine", functools.partial(each.checks, profile))
@@ -50,11 +50,25 @@ def host(profiles: Sequence[Profile]) -> list[Check]:
         ("cache", _cache),
         ("memory", _memory),
     ]
-    checks: list[Check] = []
+    checks = [
+        Check(
+            group="extensions",
+            name=f"{error.details['engine']} engine",
+            status="missing",
+            found=error.message,
+            fix=error.next_step,
+            optional=True,
+        )
+        for error in broken
+    ]
+    others = {f"{each.name} engine" for each in found if not is_built_in(each)}
     for name, look in looks:
         try:
             checks += look()
-        except (OSError, subprocess.SubprocessError, EdgeError) as error:
+        except Exception as error:
+            known = isinstance(error, OSError | subprocess.SubprocessError | EdgeError)
+            if not known and name not in others:
+                raise
             checks.append(
                 Check(
                     group="other", name=name, status="missing", found=f"the check failed: {error}"

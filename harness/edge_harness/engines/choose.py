@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from edge_harness.engines import Availability, Engine
 from edge_harness.engines.abilities import ABILITIES, bound
-from edge_harness.engines.registry import AUTO, engine_named, working_engines
+from edge_harness.engines.registry import AUTO, engine_named, is_built_in, working_engines
 from edge_harness.errors import (
     BrokenExtension,
+    EdgeError,
     MissingAbility,
     MissingTool,
     OptionError,
@@ -80,7 +81,13 @@ def choose_engine(
         candidates = [engine_named(engine)]
     seen: list[Availability] = []
     for candidate in candidates:
-        availability = probed(candidate, profile)
+        try:
+            availability = probed(candidate, profile)
+        except BrokenExtension as error:
+            if engine != AUTO:
+                raise
+            broken.append(error)  # the others are as good as before
+            continue
         if availability.available and needs <= availability.abilities:
             why = _why(needs, seen) if engine == AUTO else "asked for"
             return Choice(engine=candidate, availability=availability, why=why)
@@ -104,9 +111,20 @@ def probed(engine: Engine, profile: Profile) -> Availability:
     """What ``engine`` says of ``profile``, held to its word.
 
     Raises:
-        BrokenExtension: it claims an ability that its machines have not the methods for.
+        BrokenExtension: it claims an ability that its machines have not the methods for; or it is
+            another distribution's, and fails.
     """
-    availability = engine.probe(profile)
+    try:
+        availability = engine.probe(profile)
+    except Exception as error:
+        if is_built_in(engine) or isinstance(error, EdgeError):
+            raise
+        raise BrokenExtension(
+            f"the engine {engine.name!r} cannot say whether it runs here: "
+            f"{type(error).__name__}: {error}",
+            next_step=f"mend probe() of {type(engine).__module__}.{type(engine).__qualname__}",
+            details={"engine": engine.name},
+        ) from error
     for word in sorted(availability.abilities):
         known = ABILITIES.get(word)
         lacking = known.missing_in(engine.machine_type) if known else []

@@ -92,6 +92,11 @@ def _loaded(extension: Extension) -> Engine:
     return cast("Engine", engine)
 
 
+def is_built_in(engine: Engine) -> bool:
+    """Whether the engine is ours: whatever goes wrong in it is a bug of ours then."""
+    return engine.name in _BUILT_IN
+
+
 def working_engines() -> tuple[list[Engine], list[BrokenExtension]]:
     """All engines that can be had, those that ``auto`` tries first in their order, and what is
     wrong with the others."""

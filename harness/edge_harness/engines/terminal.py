@@ -36,7 +36,7 @@ def main() -> int:
     """Connect this terminal to a shell on the device until the shell ends; its exit status."""
     record = json.loads(sys.argv[1])
     machine = engine_named(record["engine"]).attach(record)
-    note = f"/tmp/.edge-shell-{secrets.token_hex(6)}"
+    note = f"/dev/shm/edge-shell-{secrets.token_hex(6)}"
     try:
         _connect(machine, note, sys.argv[2])
         return _status(machine, note)
