@@ -18,6 +18,7 @@ from edge_harness.engines.docker import (
 from edge_harness.engines.docker import (
     image as docker_image,
 )
+from edge_harness.engines.docker import stale
 from edge_harness.engines.docker.machine import LEASE_LABEL
 from edge_harness.errors import EdgeError, OptionError, OutOfMemory, ProcessDied, RuntimeFailed
 from edge_harness.profiles import default_registry
@@ -276,7 +277,7 @@ from edge_harness.system import docker_client
     )
     assert child.returncode == -signal.SIGKILL
     orphan = child.stdout.strip()
-    assert docker.remove_stale() == 1
+    assert stale.remove_stale() == 1
     assert api.containers(all=True, filters={"id": orphan}) == []
     assert rpi4.run(["true"]).returncode == 0
 

@@ -17,9 +17,11 @@ from edge_harness.engines import StartSpec
 from edge_harness.engines.docker import (
     engine as docker,
 )
+from edge_harness.engines.docker import execution as docker_execution
 from edge_harness.engines.docker import (
     machine as docker_machine,
 )
+from edge_harness.engines.docker import stale
 from edge_harness.engines.docker.limits import Applied
 from edge_harness.engines.launch import agent_argv, agent_env
 from edge_harness.errors import InfrastructureError, MissingTool, OptionError
@@ -233,7 +235,9 @@ def test_on_an_arm_host_nothing_is_emulated_and_the_cpu_is_compared(
     rpi4, handlers, answers, small_daemon, monkeypatch
 ):
     answers["/v1.41/info"][1]["Architecture"] = "aarch64"
-    monkeypatch.setattr(docker, "host_features", lambda: ["fp", "asimd", "crc32", "atomics"])
+    monkeypatch.setattr(
+        docker_execution, "host_features", lambda: ["fp", "asimd", "crc32", "atomics"]
+    )
     seen = docker.DockerEngine().probe(rpi4)
     assert seen.available
     assert (
@@ -241,7 +245,7 @@ def test_on_an_arm_host_nothing_is_emulated_and_the_cpu_is_compared(
     )
     assert not {"isa", "numerics"} & seen.abilities
     assert seen.figure_kind == "native"
-    monkeypatch.setattr(docker, "host_features", lambda: ["fp", "asimd", "crc32"])
+    monkeypatch.setattr(docker_execution, "host_features", lambda: ["fp", "asimd", "crc32"])
     assert {"isa", "numerics"} <= docker.DockerEngine().probe(rpi4).abilities
 
 
@@ -306,7 +310,7 @@ def test_an_address_that_makes_no_sense_is_quoted(monkeypatch):
 def test_what_the_daemon_says_is_in_the_error(small_daemon, answers):
     answers["/v1.41/containers/json"] = (500, {"message": "disk on fire"})
     with pytest.raises(InfrastructureError, match="Docker could not list containers: disk on fire"):
-        docker.remove_stale()
+        stale.remove_stale()
 
 
 STATE = {
@@ -443,24 +447,24 @@ def test_containers_of_another_machine_are_not_ours_to_judge(labels):
 def test_features_are_read_from_both_kinds_of_cpuinfo(tmp_path):
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nFeatures\t: fp asimd\n\nFeatures\t: other\n")
-    assert docker.host_features(path) == ["fp", "asimd"]
+    assert docker_execution.host_features(path) == ["fp", "asimd"]
     path.write_text("flags\t\t: fpu sse2\n")
-    assert docker.host_features(path) == ["fpu", "sse2"]
-    assert docker.host_features(Path("/nonexistent")) == []
+    assert docker_execution.host_features(path) == ["fpu", "sse2"]
+    assert docker_execution.host_features(Path("/nonexistent")) == []
 
 
 def test_swap_is_seen(tmp_path):
     path = tmp_path / "meminfo"
     path.write_text("MemTotal: 1 kB\nSwapTotal:       1024 kB\n")
-    assert docker.host_swaps(path) is True
+    assert docker_execution.host_swaps(path) is True
     path.write_text("SwapTotal:          0 kB\n")
-    assert docker.host_swaps(path) is False
+    assert docker_execution.host_swaps(path) is False
 
 
 def test_a_profile_of_the_hosts_own_kind_is_compared_with_its_flags(handlers, small_daemon, rpi4):
     profile = replace_arch(rpi4, "amd64")
     daemon = docker_client.daemon()
-    how = docker.execution(profile, daemon)
+    how = docker_execution.execution(profile, daemon)
     assert how.possible
     assert not how.pinned
     assert "no emulation" in how.text
@@ -474,6 +478,6 @@ def replace_arch(profile, arch):
 
 def test_a_remote_daemon_is_asked_when_the_device_starts(rpi4, small_daemon):
     remote = replace(docker_client.daemon(), local=False, system="Docker Desktop")
-    how = docker.execution(rpi4, remote)
+    how = docker_execution.execution(rpi4, remote)
     assert (how.possible, how.pinned) == (True, True)
     assert how.text == "QEMU of Docker Desktop with QEMU_CPU=cortex-a72"

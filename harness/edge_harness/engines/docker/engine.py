@@ -8,13 +8,11 @@ processor is of the device's own architecture nothing is emulated, and what is p
 from __future__ import annotations
 
 import os
-import platform
-import re
 import secrets
 import shutil
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +28,10 @@ from edge_harness.engines.abilities import (
     word_of,
 )
 from edge_harness.engines.docker import relay as docker_relay
+from edge_harness.engines.docker.execution import NO_BINFMT, execution, host_swaps
 from edge_harness.engines.docker.limits import Applied, wanted
-from edge_harness.engines.docker.machine import LEASE_LABEL, DockerMachine, container_held
+from edge_harness.engines.docker.machine import LABEL, LEASE_LABEL, DockerMachine
+from edge_harness.engines.docker.stale import sweep_once
 from edge_harness.engines.launch import (
     AGENT_DIR,
     LAYERS_DIR,
@@ -42,7 +42,6 @@ from edge_harness.engines.launch import (
     system_files,
 )
 from edge_harness.errors import EdgeError, InfrastructureError, MissingTool
-from edge_harness.evidence import FigureKind
 from edge_harness.processes import process_start_time, tail, wait_for
 from edge_harness.system import docker_client
 from edge_harness.system.docker_client import Daemon
@@ -54,83 +53,11 @@ if TYPE_CHECKING:
     from edge_harness.system.checks import Check
 
 BOOT_TIMEOUT_S = 120.0
-LABEL = "edge-harness"
 #: What a container on a processor that is not the board's does not prove.
 _PINNED = frozenset({word_of(PinnedCore), word_of(BoardKernels)})
 _MEMORY, _QUOTA = word_of(MemoryLimit), word_of(CpuQuota)
 # Long options go first, bash(1).
 _BASH = ("/bin/bash", "--norc", "-i")
-_NO_BINFMT = "run 'edge-harness setup --system' (root), which registers QEMU with the F flag"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How programs of the device's architecture run in a daemon's containers."""
-
-    possible: bool
-    pinned: bool
-    """Whether the processor that programs see is the board's."""
-    text: str
-    fix: str = ""
-    figure_kind: FigureKind = "emulated"
-
-
-def execution(profile: Profile, daemon: Daemon) -> Execution:
-    """Find out without starting anything."""
-    arch = profile.os.arch
-    core = profile.emulation.qemu_cpu
-    if not daemon.local:
-        if arch == daemon.arch:
-            return Execution(
-                possible=True,
-                pinned=False,
-                text=f"on the {arch} processor of {daemon.system} itself, no emulation",
-            )
-        # Only a container could tell whether QEMU is there: start() does.
-        return Execution(
-            possible=True, pinned=True, text=f"QEMU of {daemon.system} with QEMU_CPU={core}"
-        )
-    from edge_harness.image.tools import qemu_version
-    from edge_harness.system import binfmt
-
-    handler = binfmt.handler_for(arch, binfmt.handlers())
-    if handler is not None and not (why := binfmt.usable(handler)):
-        version = ""
-        if os.access(handler.interpreter, os.X_OK):
-            version = qemu_version(handler.interpreter)
-        return Execution(
-            possible=True,
-            pinned=True,
-            text=f"QEMU {version or 'of unknown version'} -cpu {core} through binfmt",
-        )
-    if arch == daemon.arch:
-        from edge_harness.profiles import hwcap_verdict
-
-        verdict = hwcap_verdict(profile, host_features(), trust_cpuinfo=True)
-        differs = "" if verdict.ok else f", which is not the board's: {verdict.message}"
-        return Execution(
-            possible=True,
-            pinned=verdict.ok,
-            text=f"on this machine's own {arch} processor, no emulation{differs}",
-            figure_kind="native",
-            fix="" if verdict.ok else "--engine=user emulates the board's processor",
-        )
-    why = binfmt.usable(handler)
-    return Execution(
-        possible=False,
-        pinned=False,
-        text=f"containers cannot run {arch} programs here: {why} in binfmt_misc",
-        fix=_NO_BINFMT,
-    )
-
-
-def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """The first processor's features as Linux names them."""
-    try:
-        found = re.search(r"^(?:Features|flags)\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
-    except OSError:
-        return []
-    return found[1].split() if found else []
 
 
 def container_options(
@@ -223,7 +150,7 @@ class DockerEngine:
         how = execution(profile, daemon)
         if not how.possible:
             return Availability(
-                engine=self.name, available=False, reason=how.text, fix=how.fix or _NO_BINFMT
+                engine=self.name, available=False, reason=how.text, fix=how.fix or NO_BINFMT
             )
         without: dict[str, str] = {}
         notes = list(wanted(profile, Limits(), daemon).notes)
@@ -262,7 +189,7 @@ class DockerEngine:
         applied = wanted(spec.profile, spec.limits, daemon)
         # What programs read in /proc/meminfo is what they really get.
         spec = replace(spec, limits=Limits(memory_mib=applied.memory_mib, cpus=applied.cpus))
-        _sweep_once(daemon.url)
+        sweep_once(daemon.url)
         tag = docker_image.ensure(spec.tree, daemon.url)
         binds = self._binds(spec) if daemon.local else {}
         options = container_options(spec, image=tag, applied=applied, daemon=daemon, binds=binds)
@@ -413,59 +340,5 @@ def _refuse_foreign(said: str, spec: StartSpec) -> None:
     if "exec format error" in said.lower():
         raise MissingTool(
             f"Docker's machine cannot run {spec.tree.arch} programs: {tail(said, 1)}",
-            next_step=_NO_BINFMT,
+            next_step=NO_BINFMT,
         )
-
-
-def host_swaps(meminfo: Path = Path("/proc/meminfo")) -> bool:
-    """Whether this machine has any swap space."""
-    try:
-        found = re.search(r"^SwapTotal:\s+(\d+)", meminfo.read_text(), re.MULTILINE)
-    except OSError:
-        return platform.system() != "Linux"
-    return found is not None and int(found[1]) > 0
-
-
-#: Daemons whose leftovers this process has looked for.
-_swept: set[tuple[str, int]] = set()
-
-
-def _sweep_once(url: str) -> None:
-    """Leases are swept at the start of a run; this finds containers whose lease is lost too."""
-    mark = url, os.getpid()
-    if mark not in _swept:
-        _swept.add(mark)
-        remove_stale(url=url)
-
-
-def remove_stale(
-    keep: Callable[[Mapping[str, str]], bool] = container_held, *, url: str | None = None
-) -> int:
-    """Remove containers of ours that nobody uses any more; how many there were.
-
-    Args:
-        keep: says from a container's labels whether somebody does. Default: a process that
-            holds the device's lease, or that started it, still lives.
-        url: the daemon's address (default: the usual one).
-
-    Raises:
-        MissingTool: the daemon cannot be reached.
-    """
-    from docker.errors import APIError, NotFound
-
-    url = url or docker_client.daemon_url()
-    client = docker_client.connect(url)
-    removed = 0
-    with docker_client.explained("list containers", url):
-        ours = client.containers.list(
-            all=True, filters={"label": f"{LABEL}=1"}, ignore_removed=True
-        )
-    for container in ours:
-        if keep(container.labels):
-            continue
-        try:
-            container.remove(force=True, v=True)
-        except (NotFound, APIError):
-            continue  # somebody else is at it
-        removed += 1
-    return removed

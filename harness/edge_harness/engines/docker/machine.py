@@ -19,6 +19,8 @@ from edge_harness.system import docker_client
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
+#: On every container of ours.
+LABEL = "edge-harness"
 LEASE_LABEL = "edge-harness.lease"
 
 
