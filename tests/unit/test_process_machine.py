@@ -1,0 +1,155 @@
+"""A device that is a process of this host: its whole life, with the toy engine and no emulator."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from edge_harness import wire
+from edge_harness.device.request import DeviceRequest
+from edge_harness.device.starting import start_device
+from edge_harness.engines import Limits, Requirements, StartSpec
+from edge_harness.engines.choose import Choice, probed
+from edge_harness.engines.process_machine import ProcessMachine, start_process
+from edge_harness.errors import BootFailed, BrokenExtension, MissingAbility
+from edge_harness.profiles import default_registry
+
+RPI4 = default_registry().get("rpi4")
+TOY = Path(__file__).parents[1] / "extension_packages" / "local_engine" / "local_engine.py"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the agent needs Linux")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def local(monkeypatch):
+    """The toy engine, known by its name as if it were installed."""
+    spec = importlib.util.spec_from_file_location("local_engine", TOY)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    engine = module.LocalEngine()
+    monkeypatch.setattr("edge_harness.device.lease.engine_named", lambda name: engine)
+    return engine
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return StartSpec(profile=RPI4, image=None, state_dir=tmp_path / "state")
+
+
+def choice(engine):
+    return Choice(engine=engine, availability=probed(engine, RPI4), why="asked for")
+
+
+def test_it_is_reached_shared_by_its_record_and_ended(local, spec):
+    machine = local.start(spec)
+    try:
+        other = local.attach(machine.record())
+        assert other.alive()
+        stream = wire.Stream(other.connect("agent", timeout_s=30))
+        stream.send({"op": "ping"})
+        assert stream.receive()[0]["ok"]
+        stream.close()
+        assert machine.end_reason() == ""
+        folder = spec.state_dir / "run"
+        assert (folder.stat().st_mode & 0o777, spec.state_dir.stat().st_mode & 0o777) == (
+            0o700,
+        ) * 2
+        assert (folder / "agent.sock").stat().st_mode & 0o077 == 0
+    finally:
+        machine.stop()
+    assert not machine.alive()
+    assert not other.alive()
+    assert machine.end_reason() == "its first process was ended by SIGKILL"
+    machine.stop()
+
+
+def test_a_program_that_outlived_whoever_started_it_ends_with_the_device(local, spec):
+    machine = local.start(spec)
+    try:
+        stream = wire.Stream(machine.connect("agent", timeout_s=30))
+        script = "sleep 600 >/dev/null 2>&1 & echo $!"
+        stream.send({"op": "exec", "argv": ["sh", "-c", script], "timeout_s": 20})
+        _, payload = stream.receive()
+        stream.close()
+        orphan = int(payload)
+        os.kill(orphan, 0)
+    finally:
+        machine.stop()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{orphan}").exists() and _state(orphan) != "Z":
+        assert time.monotonic() < deadline, "the program still runs"
+        time.sleep(0.01)
+
+
+def _state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_one_that_ends_at_once_says_how_and_what_it_said(spec):
+    with pytest.raises(BootFailed, match=r"on the toy engine: .*exit status 3") as error:
+        start_process(
+            ["/bin/sh", "-c", "echo no such board; exit 3"],
+            spec=spec,
+            engine="toy",
+            env={"PATH": os.defpath},
+            machine_type=ProcessMachine,
+        )
+    assert "no such board" in error.value.message
+    assert error.value.details["engine"] == "toy"
+
+
+def test_one_that_stays_silent_is_ended(spec, monkeypatch):
+    monkeypatch.setattr("edge_harness.engines.process_machine.BOOT_TIMEOUT_S", 0.2)
+    with pytest.raises(BootFailed, match=r"no answer of its agent within 0\.2 s"):
+        start_process(
+            ["/bin/sleep", "712"],
+            spec=spec,
+            engine="toy",
+            env={"PATH": os.defpath},
+            machine_type=ProcessMachine,
+        )
+    found = subprocess.run(["pgrep", "-f", "sleep 712"], capture_output=True, check=False)
+    assert found.stdout == b""
+
+
+def test_without_an_image_a_device_is_opened_described_and_explained(local, monkeypatch):
+    def built(*_):
+        raise AssertionError("a Debian tree was asked for")
+
+    monkeypatch.setattr("edge_harness.image.ensure_image", built)
+    with start_device(DeviceRequest(profile=RPI4, choice=choice(local))) as device:
+        facts = device.describe()
+        assert "image" not in facts
+        assert facts["engine"] == "local"
+        assert device.header().endswith(f"engine local (asked for; {facts['engine_detail']})")
+        assert device.figure_kind == "native"
+        died = device.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"])
+        assert died.signal == 11
+        assert "rpi4 died of SIGSEGV" in str(died.error)
+        with pytest.raises(MissingAbility, match="local engine cannot prove power_loss"):
+            device.power_cut()
+
+
+def test_an_engine_says_what_its_wheels_must_fit(local, monkeypatch):
+    monkeypatch.setattr(local, "requirements", lambda profile: Requirements())
+    with pytest.raises(BrokenExtension, match="asks for no image and names no environment"):
+        start_device(DeviceRequest(profile=RPI4, choice=choice(local)))
+
+
+def test_limits_are_refused_and_not_pretended(local, spec):
+    with pytest.raises(MissingAbility, match="limits nothing"):
+        local.start(replace(spec, limits=Limits(memory_mib=64)))
