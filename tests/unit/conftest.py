@@ -1,7 +1,12 @@
 """What unit tests share: no device, no network, nothing of the user's."""
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
+
+# Seconds for all of them, on a machine that may be busy; what needs more examples says so.
+hypothesis.settings.register_profile("unit", max_examples=50, deadline=None)
+hypothesis.settings.load_profile("unit")
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_damaged_dumps_weaken_the_diagnosis_and_never_raise(tmp_path, content):
     assert "does not help" in found.evidence
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(core_dump(b"1234")) - 1), st.integers(0, 255)), max_size=6

@@ -1,4 +1,5 @@
-"""The profiles that ship: they load, each fact has a source, and QEMU's cores are what they say."""
+"""The profiles that ship: they load, each fact has a source, and QEMU cores, as they were recorded,
+are what they say (tests/device/test_emulated_cores.py asks the emulator here)."""
 
 from __future__ import annotations
 
@@ -11,10 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from edge_harness.cache import cache_dir
 from edge_harness.errors import UnsupportedModel
-from edge_harness.image import recipe
-from edge_harness.image.tools import installed_tools
 from edge_harness.profiles import Profile, builtin_dir, default_registry, hwcap_verdict
 from edge_harness.runtimes import FORMATS, RUNTIMES
 
@@ -170,68 +168,6 @@ def test_the_edge_server_core_is_x86_64_v3_and_no_more(profiles: dict[str, Profi
     assert verdict.ok, verdict.message
     assert verdict.checked
     assert {"avx2", "fma", "bmi2", "movbe", "abm", "f16c"} <= set(seen)
-
-
-def emulated(profile: Profile) -> str:
-    """``/proc/cpuinfo`` inside the real emulator, where tools and image are in the cache."""
-    tools = installed_tools()
-    pattern = f"{profile.os.suite}-{profile.os.arch}-*/root"
-    roots = sorted((cache_dir() / "images").glob(pattern))
-    if tools is None or not roots:
-        pytest.skip("QEMU or the device's image is not in the cache; 'make rpi4' fetches them")
-    python = f"usr/bin/python{recipe.PYTHON[profile.os.suite]}"
-    return subprocess.run(
-        [
-            str(tools.qemu_user(profile.os.arch)),
-            "-cpu",
-            profile.emulation.qemu_cpu,
-            "-L",
-            str(roots[0]),
-            str(roots[0] / python),
-            "-S",
-            "-c",
-            "print(open('/proc/cpuinfo').read())",
-        ],
-        env={"PYTHONHOME": str(roots[0] / "usr"), "PATH": os.defpath},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-
-
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "edge-server"])
-def test_the_emulator_here_shows_the_profile(profiles: dict[str, Profile], name: str) -> None:
-    profile = profiles[name]
-    verdict = hwcap_verdict(profile, features(emulated(profile)))
-    assert verdict.ok, verdict.message
-
-
-def test_code_for_armv7_does_not_run_on_the_armv6_core(profiles: dict[str, Profile]) -> None:
-    """Why rpi-zero is armel: armhf programs end with SIGILL there."""
-    tools = installed_tools()
-    roots = sorted((cache_dir() / "images").glob("bookworm-armhf-*/root"))
-    if tools is None or not roots:
-        pytest.skip("QEMU or the armhf image is not in the cache")
-    result = subprocess.run(
-        [
-            str(tools.qemu_user("armhf")),
-            "-cpu",
-            profiles["rpi-zero"].emulation.qemu_cpu,
-            "-L",
-            str(roots[0]),
-            str(roots[0] / "usr/bin/python3.11"),
-            "-S",
-            "-c",
-            "pass",
-        ],
-        env={"PYTHONHOME": str(roots[0] / "usr")},
-        cwd="/tmp",
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == -4
 
 
 def test_a_board_without_runtimes_says_why(profiles: dict[str, Profile]) -> None:

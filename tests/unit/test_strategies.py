@@ -39,9 +39,9 @@ def test_a_failing_input_shrinks_to_its_smallest_form():
 
 
 def test_dense_noise_is_among_the_draws():
-    session = SimpleNamespace(inputs=(tensor("x", "int8", (1, 500)),))
-    found = find(edge.inputs(session), lambda v: len(np.unique(v["x"])) > 150)
-    assert found["x"].shape == (1, 500)
+    session = SimpleNamespace(inputs=(tensor("x", "int8", (1, 60)),))
+    found = find(edge.inputs(session), lambda v: len(np.unique(v["x"])) > 30)
+    assert found["x"].shape == (1, 60)
 
 
 def test_single_elements_can_be_given_by_name():
@@ -200,8 +200,8 @@ def test_settings_for_devices_have_no_deadline_unless_asked():
 def test_images_are_boxes_or_patterns():
     plain = find(edge.images((8, 8, 3)), lambda image: True)
     assert len(np.unique(plain)) == 1
-    noisy = find(edge.images((1, 16, 16, 3)), lambda image: len(np.unique(image)) > 100)
-    assert noisy.shape == (1, 16, 16, 3)
+    noisy = find(edge.images((1, 5, 5, 3)), lambda image: len(np.unique(image)) > 40)
+    assert noisy.shape == (1, 5, 5, 3)
 
     @settings(max_examples=50, database=None)
     @given(edge.images((6, 6, 1), dtype="float32"))
@@ -217,9 +217,9 @@ def test_images_are_boxes_or_patterns():
 
 def test_sequences_end_in_padding():
     @settings(max_examples=50, database=None)
-    @given(edge.sequences(200, vocabulary=50, padding=7, min_tokens=3))
+    @given(edge.sequences(40, vocabulary=50, padding=7, min_tokens=3))
     def check(tokens):
-        assert tokens.shape == (1, 200)
+        assert tokens.shape == (1, 40)
         assert tokens.dtype == np.int64
         assert tokens.min() >= 0
         assert tokens.max() < 50
