@@ -1,6 +1,7 @@
 """The operators of a model file, and how much each computes and moves."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +114,28 @@ def test_operators_that_the_fixtures_do_not_have():
         integer=True,
     )
     assert (rest.kind, rest.macs, rest.activation_bytes) == ("CAST", 0, 4 * 2 * 2 * 6 * 9)
+
+
+@pytest.mark.parametrize(
+    ("number", "custom", "kind"),
+    [
+        (32, b"edgetpu-custom-op", "edgetpu-custom-op"),
+        (32, None, "CUSTOM"),
+        (0, b"left over", "ADD"),
+        (126, None, "BATCH_MATMUL"),
+        (9999, None, "9999"),
+    ],
+)
+def test_an_operator_of_ones_own_has_its_own_name(monkeypatch, number, custom, kind):
+    import tflite
+
+    code = SimpleNamespace(
+        BuiltinCode=lambda: number,
+        DeprecatedBuiltinCode=lambda: min(number, 127),
+        CustomCode=lambda: custom,
+    )
+    monkeypatch.setattr(tflite.Model, "OperatorCodes", lambda self, index: code)
+    assert tflite_operators((MODELS / "multi_io.tflite").read_bytes())[0].kind == kind
 
 
 def test_operators_of_an_onnx_file_are_its_nodes():

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
-#: Classes of work, in the terms of Arm's Software Optimization Guides. A core file gives each a
-#: pipe, a number of slots there and a latency.
-CLASSES = (
+Kind = Literal[
     "alu",
     "shift",
     "mul",
@@ -38,15 +36,17 @@ CLASSES = (
     "simd_reduce",
     "transfer",
     "nop",
-)
+]
+"""Classes of work, in the terms of Arm's Software Optimization Guides. A core file gives each a
+pipe, a number of slots there and a latency."""
+CLASSES: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Insn:
     """One instruction."""
 
-    kind: str
-    """One of :data:`CLASSES`."""
+    kind: Kind
     quad: bool
     """Works on 128-bit registers."""
     units: int
@@ -57,7 +57,7 @@ class Insn:
 
 _A64_BRANCH = re.compile(r"^(b|b\..*|bl|br|blr|ret|cbn?z|tbn?z)$")
 _A64_LOAD = re.compile(r"^(ld|ldu|ldx|ldax|lda|ldap|ldar|ldnp)")
-_FP = {
+_FP: dict[str, Kind] = {
     "fadd": "fp_add",
     "fsub": "fp_add",
     "fabd": "fp_add",
@@ -89,7 +89,7 @@ _FP = {
     "fcsel": "fp_compare",
 }
 _WIDENING = re.compile(r"^(sqd)?[su]?(mull|mlal|mlsl)2?$|^sqdm[lu]")
-_SIMD = (
+_SIMD: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"^(sdot|udot|usdot|sudot|smmla|ummla|usmmla|bfdot|bfmmla)"), "simd_dot"),
     (
         re.compile(r"^(s|u|sq|sqd|sqrd)?(ml[as]l?2?|mlal|mlsl|mlal2|dmlal2?|rdmlah|rdmlsh)$"),
@@ -205,8 +205,7 @@ def _a64_memory(
         units = (int(last) - int(first)) % 32 + 1
     load = bool(_A64_LOAD.match(name))
     if vector:
-        kind = ("vload_" if load else "vstore_") + ("q" if quad else "d")
-        return Insn(kind, quad, max(units, 1), reads, writes)
+        return Insn(_vector_access(load, quad), quad, max(units, 1), reads, writes)
     if name.startswith(("ldp", "ldnp", "ldpsw")):
         return Insn("load_pair", False, 1, reads, writes)
     if load:
@@ -214,8 +213,13 @@ def _a64_memory(
     return Insn("store", False, 2 if name.startswith("stp") else 1, reads, writes)
 
 
-_A32_NAMES = (
-    (re.compile(r"^v(ld|st)"), ""),
+def _vector_access(load: bool, quad: bool) -> Kind:
+    if load:
+        return "vload_q" if quad else "vload_d"
+    return "vstore_q" if quad else "vstore_d"
+
+
+_A32_VECTOR: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"^v(n?ml[as]|fn?m[as])\.f|^vf"), "fp_fma"),
     (re.compile(r"^vn?mul\.f"), "fp_mul"),
     (re.compile(r"^v(add|sub|neg|abs|abd|padd)\.f"), "fp_add"),
@@ -243,12 +247,11 @@ def decode_a32(insn: Any) -> Insn:
     if name.startswith("v"):
         if name.startswith(("vld", "vst", "vpop", "vpush")):
             units = max(1, len(re.findall(r"\b[sdq]\d+", text.partition("[")[0])))
-            wide = "q" if quad else "d"
-            load = name.startswith(("vld", "vpop"))
-            return Insn(("vload_" if load else "vstore_") + wide, quad, units, reads, writes)
+            kind = _vector_access(name.startswith(("vld", "vpop")), quad)
+            return Insn(kind, quad, units, reads, writes)
         if name.startswith("vmov") and not re.search(r"\b(r\d+|lr|ip|sp)\b", text):
             return Insn("simd_permute", quad, 1, reads, writes)
-        for pattern, kind in _A32_NAMES[1:]:
+        for pattern, kind in _A32_VECTOR:
             if pattern.match(name):
                 return Insn(kind, quad, 1, reads, writes)
     if name.startswith(("pld", "pli")):
