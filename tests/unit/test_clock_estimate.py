@@ -1,6 +1,7 @@
 """What an estimate tells: its text, ratios of two, percentiles of many."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from edge_harness.clock.estimate import (
@@ -187,6 +188,9 @@ def test_overhead_that_is_most_of_one_draws_no_ratio_to_one():
     assert ratio.high == pytest.approx(0.4 * off / (0.2 / off))
     assert ratio.low == pytest.approx(1 / off / off)
     assert one.compare(other).low == pytest.approx(0.2 / off / (0.4 * off))
+    # One of them is enough.
+    long = estimate(latency_ms=1.0, low_ms=0.8, high_ms=1.25, compute_ms=0.9, overhead_ms=0.1)
+    assert one.compare(replace(long, operators=())).low == pytest.approx(0.2 / off / (0.9 * off))
     half = estimate(compute_ms=0.5, overhead_ms=0.5, **short)
     assert half.compare(half).high == pytest.approx(off * off)
 
