@@ -216,6 +216,18 @@ def test_given_inputs_must_fit_and_hold_no_objects(tmp_path):
             given_inputs(model, tmp_path / f"{name}.npz")
 
 
+def test_of_several_samples_the_first_is_counted_whatever_lies_beside_them(tmp_path):
+    model = read_model(MODELS / "digits_int8.tflite")
+    ((one,),) = (default_inputs(model),)
+    many = np.concatenate([one, one + 1, one + 2])
+    np.savez(tmp_path / "samples.npz", inputs=many, outputs=np.zeros((3, 10)), labels=[1, 2, 3])
+    np.save(tmp_path / "samples.npy", many)
+    for name in ("samples.npz", "samples.npy"):
+        (given,) = given_inputs(model, tmp_path / name)
+        assert given.shape == one.shape
+        assert (given == one).all()
+
+
 def test_given_inputs_go_by_the_models_names_where_the_file_has_them(tmp_path):
     model = read_model(MODELS / "multi_io.tflite")
     names = input_names(model)

@@ -97,7 +97,8 @@ def samples_option() -> Callable[[_F], _F]:
         "--samples",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Inputs, as .npz: an array for each input of the model.",
+        help="Inputs of the model: an .npz file with an array for each, samples along the first "
+        "axis; or .npy, where it has one.",
     )
 
 

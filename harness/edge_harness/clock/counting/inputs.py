@@ -10,8 +10,8 @@ import numpy as np
 from edge_harness.errors import InputError
 from edge_harness.models import samples
 from edge_harness.models.file import ModelFile
-from edge_harness.models.samples import read_samples
-from edge_harness.models.tensors import Array
+from edge_harness.models.samples import arrange_samples, read_samples
+from edge_harness.models.tensors import Array, Tensor
 from edge_harness.runtimes import FORMATS
 
 _SEED = 20240611
@@ -49,24 +49,23 @@ def input_names(model: ModelFile) -> list[str]:
 
 
 def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:
-    """The inputs in an ``.npz`` file: by the names of the model's inputs, or in the file's order.
+    """The first sample of a file that :func:`edge_harness.models.samples.arrange_samples` takes
+    for ``model``.
 
     Raises:
         InputError: the file is none, holds Python objects, or does not fit.
     """
-    wanted = input_types(model)
-    named = read_samples(path)
-    names = input_names(model)
-    arrays = [named[n] for n in names] if set(named) == set(names) else list(named.values())
-    if len(arrays) != len(wanted):
-        raise InputError(
-            f"{str(path)!r} has {len(arrays)} array(s), the model {len(wanted)} input(s)",
-            next_step=f"give {', '.join(f'{d} {s}' for d, s in wanted)}",
+    tensors = [
+        Tensor(name=name, index=index, dtype=np.dtype(dtype), shape=shape, shape_signature=shape)
+        for index, (name, (dtype, shape)) in enumerate(
+            zip(input_names(model), input_types(model), strict=True)
         )
-    for array, (dtype, shape) in zip(arrays, wanted, strict=True):
-        if array.dtype != np.dtype(dtype) or array.ndim != len(shape):
+    ]
+    rows, _ = arrange_samples(read_samples(path), tensors, path)
+    for array, tensor in zip(rows[0], tensors, strict=True):
+        if array.dtype != tensor.dtype:
             raise InputError(
-                f"{str(path)!r} has an array {array.dtype} {array.shape}",
-                next_step=f"the model wants {dtype} {shape}",  # of its free dimensions, 1
+                f"{str(path)!r} has samples of {array.dtype.name} for the input {tensor}",
+                next_step=f"save them as {tensor.dtype.name}",
             )
-    return tuple(arrays)
+    return tuple(rows[0])
