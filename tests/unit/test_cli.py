@@ -325,6 +325,27 @@ def test_doctor_answers_for_each_device(edge):
     assert [check["name"] for check in answer["checks"]] == ["docker for rpi4", "docker for rpi5"]
 
 
+def test_doctor_names_the_boards_that_cannot_be_emulated(edge, monkeypatch):
+    from edge_harness.system.checks import Check
+
+    def look(profile, _names):
+        status = "missing" if profile.name == "rpi5" else "ok"
+        return [Check(group="engines", name=f"user for {profile.name}", status=status, found="-")]
+
+    monkeypatch.setattr("edge_harness.commands.doctor_checks.host", lambda _: [])
+    monkeypatch.setattr("edge_harness.commands.doctor_checks.engines", look)
+    result = edge("doctor", "--device", "rpi4,rpi3b")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (
+        0,
+        "rpi4, rpi3b can be emulated here",
+    )
+    result = edge("doctor", "--device", "rpi4,rpi5")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (
+        1,
+        "rpi5 cannot be emulated here: see the fixes above",
+    )
+
+
 def test_an_empty_cache_lists_nothing_and_collects_nothing(edge):
     assert "the cache is empty" in edge("image", "ls").output
     assert edge("image", "ls", "--json").output == "[]\n"

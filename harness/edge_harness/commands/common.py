@@ -181,11 +181,12 @@ def engine_for(engine: str | None) -> str:
     if engine is not None:
         return engine
     from edge_harness.commands.project import engine_asked_for
+    from edge_harness.engines.registry import AUTO
     from edge_harness.errors import OptionError
 
     name, source = engine_asked_for(project())
     try:
-        return EngineName().convert(name, None, None) if name else "auto"
+        return EngineName().convert(name or AUTO, None, None)
     except click.BadParameter as error:
         raise OptionError(f"{source}: {error.message}", next_step="correct it there") from None
 

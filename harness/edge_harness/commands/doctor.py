@@ -21,22 +21,30 @@ def doctor(devices: tuple[str, ...], engine: str | None, as_json: bool) -> None:
     otherwise.
     """
     from edge_harness.commands import doctor_checks as examination
+    from edge_harness.engines.registry import AUTO
 
-    profiles = common.selected(devices).profiles
-    checks = [] if engine not in (None, "auto") else examination.host(profiles)
-    good = True
-    for profile in profiles:
-        if engine in (None, "auto"):
-            found = examination.engines(profile)
-            good &= examination.can_run(found)
-        else:
-            found = examination.engines(profile, [engine])
-            good &= found[0].status != "missing"
+    boards = common.selected(devices).profiles
+    every = engine is None or engine == AUTO
+    asked = () if every or engine is None else (engine,)
+    checks = examination.host(boards) if every else []
+    lacking = []
+    for profile in boards:
+        found = examination.engines(profile, asked)
         checks += found
+        if not (examination.can_run(found) if every else found[0].status != "missing"):
+            lacking.append(profile.name)
     if as_json:
-        common.show_json({"ok": good, "checks": examination.as_json(checks)})
+        common.show_json({"ok": not lacking, "checks": examination.as_json(checks)})
     else:
         from edge_harness.commands.doctor_table import print_checks
 
-        print_checks(checks, good=good, console=common.console())
-    sys.exit(Status.HELD if good else Status.FAILED)
+        console = common.console()
+        print_checks(checks, console)
+        if every and lacking:
+            text = f"{', '.join(lacking)} cannot be emulated here[/red]: see the fixes above"
+            console.print(f"\n[red]{text}")
+        elif every:
+            console.print(
+                f"\n[green]{', '.join(p.name for p in boards)} can be emulated here[/green]"
+            )
+    sys.exit(Status.FAILED if lacking else Status.HELD)
