@@ -1,5 +1,7 @@
 """The trusted execution of ONNX models."""
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +178,43 @@ def test_softmax_runs_over_what_its_operator_set_says(opset, sums):
     found = evaluator(made.SerializeToString()).run(np.zeros((1, 2, 3), np.float32))["y"]
     # Over all six values, or over the two along the axis at each of three places.
     assert found.sum(axis=(1, 2)).tolist() == pytest.approx(sums)
+
+
+# -- ONNX's own tests of these operators ---------------------------------------------------------
+
+
+def node_tests():
+    """Not ``collect_testcases``, which makes the data of all operators there are (13 s)."""
+    from onnx.backend.test.case import node
+
+    words = ("quantizelinear", "qlinear", "matmulinteger", "convinteger")
+    for module in pkgutil.iter_modules(node.__path__):
+        if any(word in module.name for word in words):
+            importlib.import_module(f"{node.__name__}.{module.name}")
+    return [case for case in node._NodeTestCases if any(word in case.name for word in words)]
+
+
+def array(value):
+    return (
+        onnx.numpy_helper.to_array(value)
+        if isinstance(value, onnx.TensorProto)
+        else np.asarray(value)
+    )
+
+
+def test_onnxs_own_tests_of_quantized_operators_pass():
+    passed = []
+    for case in node_tests():
+        if any(kind in case.name for kind in ("e4m3fn", "e5m2", "float4", "_expanded")):
+            continue  # 8-bit and 4-bit floats, which no device here computes in
+        found = evaluator(case.model.SerializeToString())
+        for inputs, outputs in case.data_sets:
+            names = [tensor.name for tensor in found.outputs]
+            values = found.evaluate([array(i) for i in inputs], names)
+            for value, wanted in zip(values, map(array, outputs), strict=True):
+                if wanted.dtype.kind == "f":
+                    np.testing.assert_allclose(value, wanted, rtol=1e-3, err_msg=case.name)
+                else:
+                    assert value.tobytes() == wanted.tobytes(), case.name
+        passed.append(case.name)
+    assert len(passed) > 15, passed

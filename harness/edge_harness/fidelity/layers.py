@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_harness.errors import EdgeError, InputError
 from edge_harness.fidelity.evaluator import Evaluator
@@ -150,15 +150,12 @@ def _both(
 
 
 def _walk(stack: ExitStack, runner: Runner, graph: Graph, sample: Sequence[Array]) -> Walk:
-    from edge_harness.device.session import Session as SessionClass
-
     outputs = [node.output for node in graph.nodes]
     if isinstance(runner, Evaluator):
         values = runner.evaluate(sample, outputs)
         described = {n: runner.described(n, v) for n, v in zip(outputs, values, strict=True)}
         return Walk(described, dict(zip(outputs, values, strict=True)))
-    assert isinstance(runner, SessionClass)
-    watching = stack.enter_context(runner.other(graph.watched()))
+    watching = stack.enter_context(cast("Session", runner).other(graph.watched()))
     found = list(watching.run(list(sample)).values())
     return Walk(
         dict(zip(outputs, watching.outputs, strict=True)), dict(zip(outputs, found, strict=True))

@@ -46,14 +46,12 @@ def opened(session: Session, reference: Reference, by: Way = "trusted") -> Itera
         MissingTool: an ONNX file, and the package ``onnx`` is not installed.
         ImageBuildFailed: the runtime's version has no wheel for this machine's architecture.
     """
-    from edge_harness.device.session import Session as SessionClass
-
     if by not in WAYS:
         raise OptionError(
             f"by={by!r} is no way to execute a reference",
             next_step=f"use one of: {', '.join(WAYS)}",
         )
-    if isinstance(reference, (SessionClass, Evaluator)):
+    if reference is not None and not isinstance(reference, (str, Path)):
         yield reference
         return
     model = session.model if reference is None else read_model(reference)
