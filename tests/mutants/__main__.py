@@ -66,7 +66,7 @@ def copied(to: Path) -> None:
             shutil.copy2(source, to / name)
 
 
-def tests_first(path: str) -> list[str]:
+def tests_first(path: str, tree: Path) -> list[str]:
     """The files of ``tests/unit`` that name the changed module, or its folder, come first: a mutant
     that they notice costs seconds."""
     module = path.removeprefix("harness/").removesuffix(".py").replace("/", ".")
@@ -74,19 +74,15 @@ def tests_first(path: str) -> list[str]:
     pattern = re.compile(rf"{module}\b|from {parent} import [^\n]*\b{name}\b")
     wider = re.compile(rf"{parent}\b")
     scored = []
-    for test in sorted((REPOSITORY / "tests" / "unit").glob("test_*.py")):
+    for test in sorted((tree / "tests" / "unit").glob("test_*.py")):
         text = test.read_text()
         score = 2 * bool(pattern.search(text)) + bool(wider.search(text))
         scored.append((-score, test.stat().st_size, f"tests/unit/{test.name}"))
     return [name for _, _, name in sorted(scored)]
 
 
-def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
-    """Whether a test fails, and the last line that says which."""
-    target = tree / mutant.path
-    source = (REPOSITORY / mutant.path).read_text()
-    target.write_text(mutant.apply(source))
-    shutil.rmtree(target.parent / "__pycache__", ignore_errors=True)
+def tested(tree: Path, tests: list[str]) -> tuple[bool, str]:
+    """Whether all ``tests`` pass in ``tree``, and the last line that says which did not."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(tree / "harness"),
@@ -96,7 +92,7 @@ def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
     argv = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
-            [*argv, *tests_first(mutant.path)],
+            [*argv, *tests],
             cwd=tree,
             env=environment,
             capture_output=True,
@@ -105,11 +101,21 @@ def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return True, f"not done after {TIMEOUT_S:g} s"
+        return False, f"not done after {TIMEOUT_S:g} s"
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 0, (lines or done.stdout.splitlines() or [done.stderr])[-1]
+
+
+def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
+    """Whether a test fails with the change, and which."""
+    target = tree / mutant.path
+    source = (REPOSITORY / mutant.path).read_text()
+    target.write_text(mutant.apply(source))
+    try:
+        passed, how = tested(tree, tests_first(mutant.path, tree))
     finally:
         target.write_text(source)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return done.returncode != 0, (lines or done.stdout.splitlines() or [""])[-1]
+    return not passed, how
 
 
 def run(mutants: list[Mutant], jobs: int) -> list[Mutant]:
@@ -121,6 +127,10 @@ def run(mutants: list[Mutant], jobs: int) -> list[Mutant]:
             tree = Path(folder) / str(number)
             copied(tree)
             trees.put(tree)
+        print("without a change …", flush=True)
+        passed, how = tested(tree, tests_first("", tree))
+        if not passed:
+            raise SystemExit(f"the unit tests fail as they are, so mutants tell nothing: {how}")
 
         def one(numbered: tuple[int, Mutant]) -> None:
             number, mutant = numbered
