@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_harness.fidelity import Report
     from edge_harness.fidelity.reference import Way
     from edge_harness.fidelity.report import Kind
+    from edge_harness.models.file import Kernels
     from edge_harness.models.tensors import Array
     from edge_harness.profiles import Profile
 
@@ -103,7 +104,7 @@ class _Question:
     by: Way
     runtime: str | None
     threads: int
-    kernels: str
+    kernels: Kernels
     limits: Mapping[str, float]
     layers: bool
     plot: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_harness.errors import EdgeError
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 class Finding:
     """Something a person should see at the end of a run."""
 
-    kind: str
-    """``crash``, ``warning`` or ``note``."""
+    kind: Literal["crash", "warning", "note"]
     device: str
     text: str
     command: str = ""

@@ -6,7 +6,7 @@ import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_harness.diagnose.core import BadCore, Fault, fault_in, symbol_at
 from edge_harness.diagnose.isa import Feature, a64_feature, grouped_features, has_feature, is_udf
@@ -14,8 +14,17 @@ from edge_harness.diagnose.isa import Feature, a64_feature, grouped_features, ha
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
 
+CrashKind = Literal[
+    "illegal_instruction",
+    "segfault",
+    "bus_error",
+    "abort",
+    "arithmetic_error",
+    "trap",
+    "bad_system_call",
+]
 #: The signals of a crash, and what each is called.
-CRASHES: Mapping[int, str] = {
+CRASHES: Mapping[int, CrashKind] = {
     signals.SIGILL: "illegal_instruction",
     signals.SIGSEGV: "segfault",
     signals.SIGBUS: "bus_error",
@@ -30,7 +39,7 @@ CRASHES: Mapping[int, str] = {
 class Diagnosis:
     """What is known of a crash; "" and None stand for what is not."""
 
-    kind: str
+    kind: CrashKind
     summary: str
     """One sentence."""
     instruction: str = ""
@@ -120,7 +129,7 @@ def signal_name(number: int) -> str:
 
 
 def _diagnosis(
-    kind: str, name: str, fault: Fault, profile: Profile, profiles: Sequence[Profile]
+    kind: CrashKind, name: str, fault: Fault, profile: Profile, profiles: Sequence[Profile]
 ) -> Diagnosis:
     instruction, encoding, groups = _disassembled(fault)
     library = fault.library

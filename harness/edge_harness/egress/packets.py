@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 #: UDP ports of the address assignment that a host does by itself: DHCP and DHCPv6.
 _HOUSEKEEPING = frozenset({67, 68, 546, 547})
@@ -15,8 +15,7 @@ _HOUSEKEEPING = frozenset({67, 68, 546, 547})
 class Egress:
     """One thing the device tried to reach."""
 
-    protocol: str
-    """``dns``, ``tcp`` or ``udp``."""
+    protocol: Literal["dns", "tcp", "udp"]
     host: str
     """The address the packet was for."""
     port: int

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -15,9 +16,11 @@ from edge_harness.errors import ModelError, OptionError
 #: Names a user may give for a runtime, and the distribution that carries it.
 RUNTIMES = {"tflite": "tflite-runtime", "litert": "ai-edge-litert", "onnx": "onnxruntime"}
 _MODULE = {package: name for name, package in RUNTIMES.items()}
-KERNELS = ("xnnpack", "builtin", "reference")
+Kernels = Literal["xnnpack", "builtin", "reference"]
+KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 #: ONNX Runtime's levels of graph optimization, the default first.
-GRAPH_OPTIMIZATION = ("all", "extended", "basic", "disabled")
+GraphOptimization = Literal["all", "extended", "basic", "disabled"]
+GRAPH_OPTIMIZATION: tuple[GraphOptimization, ...] = get_args(GraphOptimization)
 _TFLITE_IDENTIFIER = b"TFL3"
 
 
