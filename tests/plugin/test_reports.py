@@ -57,7 +57,8 @@ def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, e
         """
         import numpy as np
         from edge_harness import fidelity
-        from edge_harness.properties import hunt
+        from edge_harness.properties.failing import report_failing
+        from edge_harness.properties.hunted import Hunt
 
         def test_x():
             fidelity.assert_finite({"y": np.array([np.nan])})
@@ -66,7 +67,7 @@ def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, e
             assert 1 + 1 == 3, "mine"
 
         def test_bug_of_ours():
-            hunt._report(None, None, None, hunt.Hunt(asked=1), "finite", False, None)
+            report_failing(None, None, None, Hunt(asked=1), "finite", False, None)
         """
     )
     result = edge()
@@ -77,7 +78,7 @@ def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, e
             "E*AssertionError: output *",
             ">*assert 1 + 1 == 3*",
             "E*AssertionError: mine",
-            ">*assert result.failing is not None",
+            ">*assert hunt.failing is not None",
         ]
     )
     result.stdout.no_fnmatch_line("*checks.py*")
