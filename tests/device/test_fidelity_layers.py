@@ -243,59 +243,13 @@ def test_an_addition_in_place_is_no_difference(board, tmp_path):
 # -- branches, splits and normalization ----------------------------------------------------------
 
 
-def branching() -> bytes:
-    """A convolution, batch normalization, a split and a branch that reads from outside itself."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    random = np.random.default_rng(1)
-    constants = {
-        "w": random.normal(0, 0.3, (8, 3, 3, 3)),
-        "gain": random.uniform(0.5, 1.5, 8),
-        "offset": random.normal(0, 0.1, 8),
-        "mean": random.normal(0, 0.1, 8),
-        "variance": random.uniform(0.5, 1.5, 8),
-        "zero": np.zeros(()),
-    }
-    branches = [
-        helper.make_graph(
-            [helper.make_node(op, inputs, [f"{op}_out"])],
-            op,
-            [],
-            [helper.make_tensor_value_info(f"{op}_out", TensorProto.FLOAT, None)],
-        )
-        for op, inputs in (("Add", ["joined", "joined"]), ("Neg", ["joined"]))
-    ]
-    normal = ["sum", "gain", "offset", "mean", "variance"]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w"], ["sum"], pads=[1, 1, 1, 1]),
-            helper.make_node("BatchNormalization", normal, ["normal"]),
-            helper.make_node("Split", ["normal", "sizes"], ["left", "right"], axis=1),
-            helper.make_node("Concat", ["right", "left"], ["joined"], axis=1),
-            helper.make_node("ReduceSum", ["joined"], ["total"], keepdims=0),
-            helper.make_node("Greater", ["total", "zero"], ["positive"]),
-            helper.make_node(
-                "If", ["positive"], ["y"], then_branch=branches[0], else_branch=branches[1]
-            ),
-        ],
-        "branching",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v.astype(np.float32), n) for n, v in constants.items()]
-        + [numpy_helper.from_array(np.int64([3, 5]), "sizes")],
-    )
-    opset = [onnx.helper.make_opsetid("", 13)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
-
-
 def test_branches_and_splits_are_walked_through(board, planted_in, tmp_path):
     sound = tmp_path / "sound.onnx"
-    sound.write_bytes(branching())
+    sound.write_bytes(planted.branching())
     image = np.random.default_rng(2).normal(0, 1, (1, 3, 8, 8)).astype(np.float32)
     with board.load(sound) as session:
         assert fidelity.layers(session, None, image).passed
-    bad = planted.onnx_constant(branching(), "gain", lambda gain: gain * 1.01)
+    bad = planted.onnx_constant(planted.branching(), "gain", lambda gain: gain * 1.01)
     with board.load(planted_in(bad, ".onnx")) as session:
         report = fidelity.layers(session, sound, image)
     assert (report.first.name, report.first.op) == ("normal", "BatchNormalization")

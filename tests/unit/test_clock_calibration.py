@@ -16,18 +16,11 @@ from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
 from edge_harness.profiles.clock import Clock
 
+from tests.makers import PARAMETERS
+
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 CLOCK = Clock(
-    compute=1.05,
-    l1_miss_cycles=5.0,
-    l2_miss_cycles=10.0,
-    dram_gb_s=2.0,
-    dram_sharing=0.5,
-    overlap=2.0,
-    thread_efficiency=0.8,
-    sync_us=10.0,
-    fixed_us=100.0,
-    input_cycles=50.0,
+    **{**PARAMETERS, "compute": 1.05},
     rows=12,
     measured="a board on the desk",
     error=0.08,

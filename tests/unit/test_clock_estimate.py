@@ -2,53 +2,24 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from edge_harness.clock.estimate import (
     Comparison,
-    LatencyEstimate,
-    OperatorTime,
     Percentiles,
     longest,
 )
 from edge_harness.errors import OptionError
 
+from tests import makers
+from tests.makers import operator
 
-def operator(name, ms, *, kind="CONV_2D", instructions=1000, bound="compute"):
-    return OperatorTime(
-        name=name,
-        kind=kind,
-        instructions=instructions,
-        latency_ms=ms,
-        share=ms / 10,
-        bound=bound,
-    )
-
-
-def estimate(**changes):
-    fields = {
-        "latency_ms": 10.0,
-        "low_ms": 8.0,
-        "high_ms": 12.5,
-        "source": "device-clock ±25%, a test",
-        "device": "rpi4",
-        "runtime": "tflite-runtime 2.14.0",
-        "kernels": "builtin (no delegate)",
-        "threads": 4,
-        "cycles": 60_000_000,
-        "instructions": 50_000_000,
-        "compute_ms": 7.0,
-        "memory_ms": 2.0,
-        "overhead_ms": 1.0,
-        "invoke_ms": 9.5,
-        "first_ms": 20.0,
-        "operators": (
-            operator("conv_7;relu", 4.0),
-            operator("sum", 0.5, kind="ADD", bound="memory"),
-        ),
-        "notes": ("a cool board",),
-    }
-    return LatencyEstimate(**{**fields, **changes})
+estimate = partial(
+    makers.estimate,
+    operators=(operator("conv_7;relu"), operator("sum", 0.5, kind="ADD", bound="memory")),
+    notes=("a cool board",),
+)
 
 
 BODY = """\

@@ -17,7 +17,7 @@ from edge_harness.clock.calibrate.held_out import (
 )
 from edge_harness.clock.calibrate.instruction_rate import fit_instruction_rate
 from edge_harness.clock.cost import Cost, cost, step_cost
-from edge_harness.clock.estimate import LatencyEstimate, OperatorTime, Percentiles
+from edge_harness.clock.estimate import OperatorTime, Percentiles
 from edge_harness.clock.instruction_rate import InstructionRate
 from edge_harness.clock.milliseconds import bounds
 from edge_harness.clock.pipeline import core_named
@@ -28,18 +28,7 @@ from edge_harness.profiles import default_registry
 from edge_harness.profiles.clock import Parameters
 from edge_harness.profiles.shape import Cluster
 
-PLAIN = Parameters(
-    compute=1.0,
-    l1_miss_cycles=5.0,
-    l2_miss_cycles=10.0,
-    dram_gb_s=2.0,
-    dram_sharing=0.5,
-    overlap=2.0,
-    thread_efficiency=0.8,
-    sync_us=10.0,
-    fixed_us=100.0,
-    input_cycles=50.0,
-)
+from tests.makers import PLAIN, estimate
 
 
 def step(**changes):
@@ -304,37 +293,6 @@ def test_of_two_small_kinds_the_faster_is_taken_first_and_a_core_of_ones_own_is_
 
 
 # -- the answer ------------------------------------------------------------------------------------
-
-
-def estimate(**changes):
-    fields = {
-        "latency_ms": 10.0,
-        "low_ms": 8.0,
-        "high_ms": 12.5,
-        "source": "device-clock ±25%, a test",
-        "device": "rpi4",
-        "runtime": "tflite-runtime 2.14.0",
-        "kernels": "builtin (no delegate)",
-        "threads": 4,
-        "cycles": 60_000_000,
-        "instructions": 50_000_000,
-        "compute_ms": 7.0,
-        "memory_ms": 2.0,
-        "overhead_ms": 1.0,
-        "invoke_ms": 9.5,
-        "first_ms": 20.0,
-        "operators": (
-            OperatorTime(
-                name="conv_7",
-                kind="CONV_2D",
-                instructions=7,
-                latency_ms=4.0,
-                share=0.4,
-                bound="compute",
-            ),
-        ),
-    }
-    return LatencyEstimate(**{**fields, **changes})
 
 
 @pytest.mark.parametrize(
