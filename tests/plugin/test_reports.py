@@ -73,7 +73,7 @@ def test_a_finding_raised_deep_inside_is_shown_at_the_tests_own_line(pytester, e
     result = edge()
     result.stdout.fnmatch_lines(
         [
-            "test_a_*.py:6: in test_x",
+            "test_a_*.py:7: in test_x",
             "*fidelity.assert_finite(*",
             "E*AssertionError: output *",
             ">*assert 1 + 1 == 3*",
