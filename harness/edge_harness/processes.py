@@ -7,7 +7,9 @@ said last (as the wait strategies of testcontainers do).
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,38 @@ def process_start_time(pid: int) -> str:
         return "?"
     fields = stat.rpartition(b")")[2].split()
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+class Watched:
+    """A process that this one started, or another that has told its number."""
+
+    def __init__(self, pid: int, started: str) -> None:
+        """``started`` is its :func:`process_start_time`; a ``pid`` of 0 is a process that never
+        was."""
+        self.pid = pid
+        self.status: int | None = None
+        """Exit status, or minus the signal that ended it; None while it runs, and where only the
+        process that started it can know."""
+        self._started = started
+
+    def alive(self) -> bool:
+        """Whether it still runs. A child is reaped here when it has ended."""
+        if not self.pid or self.status is not None:
+            return False
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # another process started it
+            return process_start_time(self.pid) == self._started
+        if pid:
+            self.status = os.waitstatus_to_exitcode(status)
+        return pid == 0
+
+    def kill_group(self, *, deadline_s: float = 5.0) -> None:
+        """End it and its process group at once, and wait for it to be gone."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            wait_until(lambda: not self.alive(), deadline_s=deadline_s)
 
 
 def tail(text: str, lines: int = 20) -> str:

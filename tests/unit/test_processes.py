@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from edge_harness.processes import process_start_time, tail, wait_for, wait_until
+from edge_harness.processes import Watched, process_start_time, tail, wait_for, wait_until
 
 
 def _child(program: str, log: Path) -> subprocess.Popen[bytes]:
@@ -121,3 +121,27 @@ def test_a_process_has_a_start_time_until_it_has_ended() -> None:
 def test_the_tail_of_a_text_is_its_last_lines() -> None:
     assert tail("a\nb\nc\n\n", 2) == "b\nc"
     assert tail("") == ""
+
+
+def test_a_watched_process_runs_until_its_group_is_ended() -> None:
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    watched = Watched(child.pid, process_start_time(child.pid))
+    assert watched.alive()
+    watched.kill_group()
+    child.returncode = -9  # reaped where it is watched
+    assert not watched.alive()
+    assert watched.status == -9
+
+
+def test_a_process_of_somebody_else_is_known_by_when_it_started() -> None:
+    parent = os.getppid()
+    assert Watched(parent, process_start_time(parent)).alive()
+    later = Watched(parent, "another time")
+    assert not later.alive()
+    assert later.status is None
+
+
+def test_a_process_that_never_was_does_not_run() -> None:
+    never = Watched(0, "")
+    never.kill_group()
+    assert not never.alive()

@@ -26,6 +26,7 @@ from edge_harness.engines.vm.machine import VmMachine
 from edge_harness.errors import MissingAbility
 from edge_harness.image.initrd import Archive
 from edge_harness.image.kernel import flavour
+from edge_harness.processes import process_start_time
 from edge_harness.profiles import default_registry
 
 PROFILES = default_registry()
@@ -175,8 +176,12 @@ def test_a_pid_file_that_nobody_locks_is_of_the_past(tmp_path):
 
 def test_why_a_restored_board_ended_is_not_that_it_was_restored(tmp_path):
     (tmp_path / "console.log").write_text("edge: restored\n")
-    machine = VmMachine({"engine": "vm", "state_dir": str(tmp_path)})
-    machine._status = -signal.SIGKILL
+    qemu = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    record = {"pid": qemu.pid, "started": process_start_time(qemu.pid)}
+    machine = VmMachine({"engine": "vm", "state_dir": str(tmp_path), **record})
+    assert machine.alive()
+    machine.stop()
+    qemu.returncode = -signal.SIGKILL  # it was reaped by the machine
     assert machine.end_reason() == "QEMU was ended by SIGKILL"
     (tmp_path / "console.log").write_text("edge: restored\nedge: boot failed: no overlay\n")
     assert machine.end_reason() == "edge: boot failed: no overlay"

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from edge_harness.cache import private_folder
 from edge_harness.engines import StartSpec
 from edge_harness.engines.launch import LAYERS_DIR, STATE_VARIABLE, boot_failed, connect_unix
-from edge_harness.processes import process_start_time, wait_for, wait_until
+from edge_harness.processes import Watched, process_start_time, wait_for
 
 BOOT_TIMEOUT_S = 60.0
 
@@ -41,8 +41,7 @@ class ProcessMachine:
         self.facts = dict(record)
         """Of the start; plain JSON values."""
         self._state_dir = Path(record["state_dir"])
-        self._pid: int = record.get("pid", 0)
-        self._status: int | None = None
+        self._process = Watched(record.get("pid", 0), str(record.get("started", "")))
 
     @property
     def layers_dir(self) -> str:
@@ -57,24 +56,17 @@ class ProcessMachine:
         )
 
     def alive(self) -> bool:
-        if not self._pid or self._status is not None:
-            return False
-        try:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-        except ChildProcessError:  # another process started it
-            return process_start_time(self._pid) == str(self.facts["started"])
-        if pid:
-            self._status = os.waitstatus_to_exitcode(status)
-        return pid == 0
+        return self._process.alive()
 
     def end_reason(self) -> str:
         if self.alive():
             return ""
-        if self._status is None:
+        status = self._process.status
+        if status is None:
             return "its first process is gone"
-        if self._status < 0:
-            return f"its first process was ended by {signal.Signals(-self._status).name}"
-        return f"its first process ended with exit status {self._status}"
+        if status < 0:
+            return f"its first process was ended by {signal.Signals(-status).name}"
+        return f"its first process ended with exit status {status}"
 
     def log(self) -> str:
         try:
@@ -84,10 +76,7 @@ class ProcessMachine:
 
     def stop(self) -> None:
         # Nothing in the device is worth an orderly end.
-        if self._pid and self.alive():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
-            wait_until(lambda: not self.alive(), deadline_s=5.0)
+        self._process.kill_group()
         # With the first process of a namespace the kernel ends all others in it. Without one,
         # programs have sessions of their own, and some outlived whoever started them.
         if "layers_dir" in self.facts:

@@ -23,7 +23,7 @@ from edge_harness.engines.vm.boot import FIRST_LAYER, STORAGE
 from edge_harness.engines.vm.qmp import execute
 from edge_harness.engines.vm.streams import open_stream
 from edge_harness.errors import EmulatorCrashed, OptionError
-from edge_harness.processes import process_start_time, wait_until
+from edge_harness.processes import Watched, wait_until
 
 #: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
 _OOM = re.compile(
@@ -48,8 +48,7 @@ class VmMachine:
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = dict(record)
-        self._pid = int(record.get("pid", 0))
-        self._status: int | None = None
+        self._process = Watched(int(record.get("pid", 0)), str(record.get("started", "")))
         self.state_dir = Path(record["state_dir"])
 
     def record(self) -> dict[str, Any]:
@@ -105,15 +104,7 @@ class VmMachine:
     # -- life --------------------------------------------------------------------------------
 
     def alive(self) -> bool:
-        if not self._pid or self._status is not None:
-            return False
-        try:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-        except ChildProcessError:  # another process started it
-            return process_start_time(self._pid) == str(self._record["started"])
-        if pid:
-            self._status = os.waitstatus_to_exitcode(status)
-        return pid == 0
+        return self._process.alive()
 
     def end_reason(self) -> str:
         if self.alive():
@@ -121,12 +112,13 @@ class VmMachine:
         for line in reversed(self.console().splitlines()):
             if _LAST_WORDS.search(line):
                 return line.strip()
-        if self._status is None or self._status == 0:
+        status = self._process.status
+        if status is None or status == 0:
             return "the board switched itself off"
-        if self._status < 0:
-            return f"QEMU was ended by {signal.Signals(-self._status).name}"
+        if status < 0:
+            return f"QEMU was ended by {signal.Signals(-status).name}"
         said = self._read("qemu.log").strip().splitlines()
-        return f"QEMU ended with exit status {self._status}" + (f": {said[-1]}" if said else "")
+        return f"QEMU ended with exit status {status}" + (f": {said[-1]}" if said else "")
 
     def log(self) -> str:
         return self._read("qemu.log") + self._read("console.log")
@@ -182,7 +174,7 @@ class VmMachine:
 
     def ended_in_order(self) -> bool:
         """Whether QEMU, started by this process, has ended with status 0."""
-        return not self.alive() and self._status == 0
+        return not self.alive() and self._process.status == 0
 
     def stop(self) -> None:
         """Pull the plug: nothing on a throw-away board is worth an orderly end.
@@ -194,16 +186,14 @@ class VmMachine:
             VmMachine({"state_dir": saving}).stop()
             remove_tree(Path(saving))
             (self.state_dir / "saving").unlink(missing_ok=True)
-        if not self._pid:
+        if self._process.pid:
+            self._process.kill_group()
+        else:
             pid = _locker(self.state_dir / "qemu.pid")
             if pid:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
                 wait_until(lambda: not _locker(self.state_dir / "qemu.pid"), deadline_s=5.0)
-        elif self.alive():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
-            wait_until(lambda: not self.alive(), deadline_s=5.0)
 
     # -- what programs see -------------------------------------------------------------------
 
