@@ -9,6 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tests.elf_files import (
+    AARCH64,
+    CORE,
+    EXECUTE,
+    LOAD,
+    NOTE,
+    Elf,
+    Segment,
+    note,
+    registers,
+    words,
+)
+
 PROFILES = default_registry().all()
 RPI4 = default_registry().get("rpi4")
 CODE_AT = 0x7F00001000
@@ -188,3 +201,120 @@ def test_no_dump_raises_anything_but_its_own_error(tmp_path_factory, changes):
     except BadCore as error:
         why = str(error)
         assert why
+
+
+def test_a_crash_in_a_library_says_where_and_in_which_function(tmp_path):
+    library = tmp_path / "libk.so"
+    code = bytes.fromhex("4100e0b8") + bytes(12)  # ldaddal, which Armv8.0-A lacks
+    listed = Elf(
+        segments=[Segment(LOAD, 0, bytes(64)), Segment(LOAD, 0x1000, code, EXECUTE, 0x800)],
+        symbols=[("kernel", 0x1000, 16)],
+    )
+    library.write_bytes(listed.build())
+    first = listed.segments[0].offset
+    ranges = words(AARCH64, 1, 0x1000, 0x70000000 - first, 0x70002000, 0) + b"/opt/libk.so\0"
+    notes = note(1, registers(AARCH64, 0x70001000)) + note(0x46494C45, ranges)
+    core = Elf(kind=CORE, segments=[Segment(NOTE, 0, notes)])
+    path = tmp_path / "a.core"
+    path.write_bytes(core.build())
+    found = explain_death(
+        signal=4, core_file=path, find=lambda name: library, profile=RPI4, profiles=PROFILES
+    )
+    assert (found.library, found.offset, found.symbol) == ("/opt/libk.so", 0x1000, "kernel+0x0")
+    assert found.feature == "FEAT_LSE"
+    assert found.summary == (
+        "the Cortex-A72 of rpi4 cannot execute 'ldaddal w0, w1, [x2]' in libk.so: it lacks FEAT_LSE"
+    )
+    assert found.text().splitlines() == [
+        f"  {found.summary}",
+        "  instruction: ldaddal w0, w1, [x2] (0xb8e00041)",
+        "  where:       /opt/libk.so at offset 0x1000, kernel+0x0",
+        "  it needs:    FEAT_LSE, atomic instructions (from Armv8.1-A)",
+        "  first board: rpi5",
+        "  found from:  the process's core dump",
+    ]
+    assert found.details()["encoding_hex"] == "0xb8e00041"
+    segfault = explain_death(
+        signal=11, core_file=path, find=lambda name: library, profile=RPI4, profiles=PROFILES
+    )
+    assert (segfault.kind, segfault.feature, segfault.first_profile) == ("segfault", "", None)
+    assert segfault.summary == "SIGSEGV in libk.so"
+
+
+@pytest.mark.parametrize(
+    ("machine", "thumb", "code", "text", "encoding"),
+    [
+        (62, False, "c5f458d0", "vaddps ymm2, ymm1, ymm0", "c5 f4 58 d0"),
+        (40, True, "8818", "adds r0, r1, r2", "0x1888"),
+        (40, True, "40f20100", "movw r0, #1", "0xf2400001"),
+        (40, False, "020081e0", "add r0, r1, r2", "0xe0810002"),
+        (183, False, "4100e0b8", "ldaddal w0, w1, [x2]", "0xb8e00041"),
+        (183, False, "ffffffff", "", "0xffffffff"),
+        (40, True, "ffff", "", "0x0000ffff"),
+    ],
+)
+def test_an_instruction_is_shown_with_its_encoding_as_manuals_write_it(
+    tmp_path, machine, thumb, code, text, encoding
+):
+    path = tmp_path / "a.core"
+    path.write_bytes(core_dump(bytes.fromhex(code), 0x10000, machine, thumb=thumb))
+    board = default_registry().get("edge-server" if machine == 62 else "rpi2")
+    found = explained(path, profile=board)
+    assert (found.instruction, found.encoding_hex) == (text, encoding)
+
+
+@pytest.mark.parametrize(
+    ("machine", "thumb", "code", "name"),
+    [(62, False, "0f0b", "ud2"), (40, False, "f000f0e7", "udf #0"), (40, True, "01de", "udf #1")],
+)
+def test_traps_of_compilers_for_other_processors_are_deliberate_too(
+    tmp_path, machine, thumb, code, name
+):
+    path = tmp_path / "a.core"
+    path.write_bytes(core_dump(bytes.fromhex(code), 0x10000, machine, thumb=thumb))
+    board = default_registry().get("edge-server" if machine == 62 else "rpi2")
+    found = explained(path, profile=board)
+    assert found.summary.startswith(f"deliberate: the program ran into {name} at 0x10000")
+    assert found.feature == ""
+
+
+def test_a_place_without_bytes_says_so(tmp_path):
+    path = tmp_path / "a.core"
+    path.write_bytes(core_dump(b""))
+    found = explained(path)
+    assert (
+        found.summary
+        == "illegal instruction at 0x7f00001000, in no library; its bytes are not known"
+    )
+    assert (found.instruction, found.encoding_hex) == ("", "")
+    assert "instruction:" not in found.text()
+    assert "where:" not in found.text()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "name"),
+    [
+        (4, "illegal_instruction", "SIGILL"),
+        (5, "trap", "SIGTRAP"),
+        (6, "abort", "SIGABRT"),
+        (7, "bus_error", "SIGBUS"),
+        (8, "arithmetic_error", "SIGFPE"),
+        (11, "segfault", "SIGSEGV"),
+        (31, "bad_system_call", "SIGSYS"),
+    ],
+)
+def test_each_crash_has_its_kind(number, kind, name):
+    found = explained(None, number=number)
+    assert found.kind == kind
+    assert found.summary == f"ended by {name}; no core dump was left, so the place is not known"
+    assert found.evidence == "the exit status"
+
+
+def test_the_emulators_own_core_dump_is_not_the_programs(tmp_path):
+    path = tmp_path / "core"
+    for machine, board, place in ((62, "rpi4", ""), (183, "edge-server", "")):
+        path.write_bytes(core_dump(bytes.fromhex("0f0b"), 0x10000, machine))
+        found = explained(path, number=7, profile=default_registry().get(board))
+        assert found.summary == "ended by SIGBUS; the place is not known"
+        assert "the emulator's, not the program's" in found.evidence
+        assert found.library == place

@@ -206,14 +206,19 @@ def _disassembled(fault: Fault) -> tuple[str, str, tuple[str, ...]]:
     engine = capstone.Cs(arch, mode)
     engine.detail = True
     for found in engine.disasm(fault.code, fault.address, 1):
-        size = len(found.bytes)
-        number = int.from_bytes(found.bytes, "little")
-        encoding = (
-            found.bytes.hex(" ") if arch == capstone.CS_ARCH_X86 else f"{number:#0{2 + 2 * size}x}"
-        )
+        encoding = _encoding(bytes(found.bytes), fault)
         groups = tuple(str(found.group_name(group)) for group in found.groups)
         return f"{found.mnemonic} {found.op_str}".strip(), encoding, groups
     return "", f"{int.from_bytes(fault.code[:4], 'little'):#010x}", ()
+
+
+def _encoding(code: bytes, fault: Fault) -> str:
+    """As the manuals write it: x86 by bytes, Arm by words, long Thumb instructions by halfwords."""
+    if fault.machine == "EM_X86_64":
+        return code.hex(" ")
+    if fault.thumb and len(code) == 4:
+        code = code[2:] + code[:2]
+    return f"0x{int.from_bytes(code, 'little'):0{2 * len(code)}x}"
 
 
 def _has(profile: Profile, feature: Feature) -> bool:
