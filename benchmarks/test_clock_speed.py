@@ -20,7 +20,7 @@ from edge_harness.engines import Instrumentation
 from edge_harness.image.board_tools import ensure_board_tools
 from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
-from edge_harness.runtimes import RUNTIMES
+from edge_harness.runtimes import RUNTIMES, load_request
 
 RPI4 = default_registry().get("rpi4")
 
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 def inference_s(model, plugin: str) -> float:
     """The fastest of five steady inferences on the whole board, markers around each."""
-    warm = ("tflite", RPI4.runtime_requirement(RUNTIMES["tflite"]))
+    warm = (RUNTIMES["tflite"], RPI4.runtime_requirement(RUNTIMES["tflite"]))
     watched = Instrumentation(plugin=plugin) if plugin else None
     choice, _ = counting_engine(RPI4)
     request = DeviceRequest(profile=RPI4, choice=choice, instrumentation=watched, warm=warm)
@@ -70,15 +70,7 @@ def test_an_estimate_from_nothing_and_again(model, report, tmp_path, monkeypatch
     monkeypatch.setattr(rig, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr(answer, "cache_dir", lambda: tmp_path)
     file = read_model(model)
-    subject = Subject(
-        model=model,
-        content=file.content,
-        format="tflite",
-        runtime=RPI4.runtime_requirement(RUNTIMES["tflite"]),
-        module="tflite",
-        options=(("kernels", "xnnpack"),),
-        inputs=default_inputs(file),
-    )
+    subject = Subject(request=load_request(file, RPI4), inputs=default_inputs(file))
     times = []
     for _ in range(2):
         started = time.perf_counter()

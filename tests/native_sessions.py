@@ -15,6 +15,7 @@ import pytest
 from edge_harness.fidelity import Evaluator
 from edge_harness.models.file import ModelFile, read_model
 from edge_harness.models.tensors import Outputs, Tensor, arrange
+from edge_harness.runtimes import RUNTIMES, LoadRequest
 
 #: As a device on an emulator tells of itself.
 DEVICE = SimpleNamespace(name="rpi4", engine="user", figure_kind="emulated")
@@ -26,6 +27,15 @@ class Native:
     def __init__(self, model: ModelFile | str | Path) -> None:
         self.model = model if isinstance(model, ModelFile) else read_model(model)
         self.device = SimpleNamespace(**vars(DEVICE))
+        row = RUNTIMES.first_running(self.model.format)
+        self.request = LoadRequest(
+            content=self.model.content,
+            file_name=str(self.model.path),
+            format=self.model.format,
+            runtime=row,
+            requirement=row.distribution,
+            options=row.reference_options,
+        )
         self.facts: dict[str, Any] = {"delegates": [], "kernels": "reference", "threads": 1}
         self.others: list[Native] = []
         self.inputs: tuple[Tensor, ...] = ()

@@ -12,13 +12,10 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edge_harness.errors import OptionError
+from edge_harness.errors import BrokenExtension
+from edge_harness.extensions import Extension, extensions
 from edge_harness.runtime_rows import Format, Runtime
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 GROUP = "edge_harness.runtimes"
 #: What every file of the agent's must define; see ``edge_harness.agent.runtimes.protocol``.
@@ -30,7 +27,7 @@ class Outside:
     """What other distributions registered."""
 
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
-    broken: Mapping[str, OptionError] = field(default_factory=dict)
+    broken: Mapping[str, BrokenExtension] = field(default_factory=dict)
     """Why a registered name cannot be used; to be raised when it is asked for."""
 
 
@@ -38,64 +35,54 @@ class _Unfit(Exception):
     """What was registered is no runtime; the message says why."""
 
 
-def registered(
-    built_in: Sequence[Runtime], entry_points: Iterable[EntryPoint] | None = None
-) -> Outside:
+def registered(built_in: Sequence[Runtime], added: Iterable[Extension] | None = None) -> Outside:
     """The runtimes of other distributions.
 
     Args:
         built_in: this package's own, whose names are taken.
-        entry_points: instead of those installed here.
+        added: instead of what is installed here.
     """
-    if entry_points is None:
-        from importlib import metadata
-
-        entry_points = metadata.entry_points(group=GROUP)
+    if added is None:
+        added = extensions(GROUP, tuple(row.name for row in built_in))
     runtimes: dict[str, Runtime] = {}
-    broken: dict[str, OptionError] = {}
-    for point in sorted(entry_points, key=lambda point: (point.name, _origin(point))):
+    broken: dict[str, BrokenExtension] = {}
+    for extension in added:
         try:
-            row = _loaded(point)
+            row = _loaded(extension)
             _refuse_taken(row, [*built_in, *runtimes.values()])
-        except Exception as error:  # whatever somebody else's module raises
-            reason = str(error) if isinstance(error, _Unfit) else f"{type(error).__name__}: {error}"
-            broken[point.name] = OptionError(
-                f"the runtime {point.name!r} that {_origin(point)} registers as {point.value!r} "
-                f"cannot be used: {reason}",
-                next_step=f"mend or uninstall {_origin(point)}; docs/extending.md shows what a "
-                "runtime is",
-                details={"distribution": _origin(point), "entry_point": point.value},
-            )
+        except BrokenExtension as error:
+            broken[extension.name] = error
+        except _Unfit as unfit:
+            broken[extension.name] = extension.broken(str(unfit))
         else:
             runtimes[row.name] = row
     return Outside(runtimes=runtimes, broken=broken)
 
 
-def _origin(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
-
-
-def _loaded(point: EntryPoint) -> Runtime:
-    make = point.load()
-    row = make() if callable(make) else make
+def _loaded(extension: Extension) -> Runtime:
+    make = extension.load()
+    try:
+        row = make() if callable(make) else make
+    except Exception as error:  # whatever somebody else's function raises
+        raise _Unfit(f"{extension.target}() raises {type(error).__name__}: {error}") from error
     if not isinstance(row, Runtime):
         raise _Unfit(
-            f"it gives a {type(row).__name__}, not an edge_harness.runtimes.Runtime: name a "
-            "function that returns one"
+            f"{extension.target} gives a {type(row).__name__}, not an "
+            "edge_harness.runtimes.Runtime: name a function that returns one"
         )
-    if row.name != point.name:
-        raise _Unfit(f"its name is {row.name!r}, not that of its entry point, {point.name!r}")
+    if row.name != extension.name:
+        raise _Unfit(f"its name is {row.name!r}, not that of its entry point, {extension.name!r}")
     if not row.name.isidentifier():
         raise _Unfit(f"its name {row.name!r} is not a Python identifier")
     if not row.formats or not all(isinstance(each, Format) for each in row.formats):
         raise _Unfit("it runs no format: give formats=(Format(…),)")
-    source = inspect.getsourcefile(inspect.unwrap(make)) if callable(make) else None
     if not row.agent_source:
+        source = inspect.getsourcefile(inspect.unwrap(make)) if callable(make) else None
         if source is None:
             raise _Unfit("its file is not found: name a function that stands in the agent's file")
         row = replace(row, agent_source=Path(source).read_bytes())
     _refuse_incomplete(row)
-    return replace(row, origin=_origin(point))
+    return replace(row, origin=extension.distribution)
 
 
 def _refuse_incomplete(row: Runtime) -> None:

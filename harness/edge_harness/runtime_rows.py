@@ -19,10 +19,15 @@ from typing import Any, Literal, TypeAlias
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from edge_harness import wire
 from edge_harness.errors import OptionError, UnsupportedModel
 
 #: A value of an option as a load request keeps it: hashable, and JSON once lists stand for tuples.
 Value: TypeAlias = "str | int | float | bool | tuple[Value, ...]"
+#: Of TFLite: with the default delegate, optimised kernels without it, or plain C++.
+Kernels = Literal["xnnpack", "builtin", "reference"]
+#: ONNX Runtime's levels, the default first.
+GraphOptimization = Literal["all", "extended", "basic", "disabled"]
 OptionKind = Literal["flag", "number", "text", "choice", "words", "table", "tables"]
 
 
@@ -114,8 +119,6 @@ class Option:
     texts; ``table``: ``{text: text}``; ``tables``: ``{text: {text: text}}``."""
     default: Value
     allowed: tuple[str, ...] = ()
-    what: str = ""
-    """For messages: ``kernels``, ``level of graph optimization``."""
     on_cores: tuple[str, ...] | None = None
     """None: where the model runs does not depend on it. Else: the values that keep it on the
     board's own cores; others may run it on a GPU, NPU or DSP."""
@@ -129,7 +132,7 @@ class Option:
         if self.kind == "choice":
             if given not in self.allowed:
                 raise OptionError(
-                    f"there is no {self.what or self.name} {given!r}: {self.name}={given!r}",
+                    f"{self.name}={given!r} is none of {', '.join(self.allowed)}",
                     next_step=f"use one of: {', '.join(self.allowed)}",
                 )
             return str(given)
@@ -291,6 +294,32 @@ class Runtime:
     def companions_for(self, versions: SpecifierSet) -> list[str]:
         """Requirements that go with this runtime where it is asked for as ``versions``."""
         return [each.requirement for each in self.companions if each.goes_with(versions)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmParent:
+    """What a process in a device is to import, once, so that workers can be forked from it."""
+
+    layers: tuple[str, ...]
+    """Keys of the layers that it finds its modules in; a later one covers those before it."""
+    runtime: str
+    agent_sha256: str = ""
+    """Of the agent's file, where it is in one of the layers."""
+
+    @property
+    def socket(self) -> str:
+        """Where it listens."""
+        return wire.socket_name(self.layers, self.runtime)
+
+    def header(self) -> dict[str, Any]:
+        """The request for it."""
+        return {
+            "op": wire.Op.WARM,
+            "layers": list(self.layers),
+            "runtime": self.runtime,
+            "agent_sha256": self.agent_sha256,
+            "socket": self.socket,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from edge_harness.errors import OptionError
 from edge_harness.outside_runtimes import Outside, registered
-from edge_harness.runtime_rows import Companion, Format, LoadRequest, Option, Part, Runtime, Value
+from edge_harness.runtime_rows import (
+    Companion,
+    Format,
+    GraphOptimization,
+    Kernels,
+    LoadRequest,
+    Option,
+    Part,
+    Runtime,
+    Value,
+    WarmParent,
+)
 
 TFLITE = Format(
     name="tflite",
@@ -55,13 +66,11 @@ ONNX = Format(
     evaluator=Part(path="edge_harness.fidelity.evaluator:Evaluator"),
 )
 _LITE_OPTIONS = (
-    # With the default delegate, optimised kernels without it, or plain C++.
     Option(
         name="kernels",
         kind="choice",
         default="xnnpack",
-        allowed=("xnnpack", "builtin", "reference"),
-        what="kernels",
+        allowed=get_args(Kernels),
     ),
     Option(name="preserve_all_tensors", kind="flag", default=False),
     Option(name="delegates", kind="tables", default=(), on_cores=()),
@@ -110,8 +119,7 @@ _BUILT_IN = (
                 name="graph_optimization",
                 kind="choice",
                 default="all",
-                allowed=("all", "extended", "basic", "disabled"),
-                what="level of graph optimization",
+                allowed=get_args(GraphOptimization),
             ),
             Option(name="providers", kind="words", default=(), on_cores=("CPUExecutionProvider",)),
             Option(name="config", kind="table", default=()),
@@ -163,19 +171,22 @@ class Runtimes(Mapping[str, Runtime]):
     def of_distribution(self, name: str) -> Runtime | None:
         """The runtime that the distribution ``name`` carries."""
         wanted = canonicalize_name(name)
-        for row in _lazily(self.built_in, lambda: self.outside.runtimes.values()):
+        for row in self.lazily():
             if row.distribution and canonicalize_name(row.distribution) == wanted:
                 return row
         return None
 
     def first_running(self, model_format: Format) -> Runtime:
         """The first in the table for models of ``model_format``."""
-        rows = _lazily(self.built_in, lambda: self.outside.runtimes.values())
-        return next(row for row in rows if row.runs(model_format))
+        return next(row for row in self.lazily() if row.runs(model_format))
 
     def running(self, model_format: Format) -> list[Runtime]:
         """The runtimes for models of ``model_format``."""
         return [row for row in self.values() if row.runs(model_format)]
+
+    def lazily(self) -> Iterator[Runtime]:
+        """All, those of other distributions looked for when this package's are used up."""
+        return _lazily(self.built_in, lambda: self.outside.runtimes.values())
 
 
 class Formats(Mapping[str, Format]):
@@ -232,9 +243,12 @@ class Board(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def total_cores(self) -> int:
-        """Of the chip, those included that programs are kept away from."""
+    def checked_threads(self, threads: int) -> int:
+        """``threads`` of a runtime, where the board has a core for each.
+
+        Raises:
+            OptionError: it is no whole number, or there are not so many cores.
+        """
 
     def default_runtime(self, model_format: Format) -> str:
         """Name of the runtime for models of ``model_format`` where nobody names one."""
@@ -369,11 +383,7 @@ def load_request(
         OptionError: an argument is wrong.
         UnsupportedModel: no runtime for this model is published for this board.
     """
-    if type(threads) is not int or not 1 <= threads <= board.total_cores:
-        raise OptionError(
-            f"threads={threads!r}, but {board.name} has {board.total_cores} core(s)",
-            next_step=f"use 1 to {board.total_cores}",
-        )
+    threads = board.checked_threads(threads)
     row, requirement = resolve(board, model.format, runtime, pins)
     given = {name: value for name, value in (options or {}).items() if value is not None}
     return LoadRequest(
@@ -394,6 +404,8 @@ __all__ = [
     "Companion",
     "Format",
     "Formats",
+    "GraphOptimization",
+    "Kernels",
     "LoadRequest",
     "Model",
     "Option",
@@ -402,6 +414,7 @@ __all__ = [
     "Runtime",
     "Runtimes",
     "Value",
+    "WarmParent",
     "likely",
     "load_request",
     "named",

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,10 +144,10 @@ def test_more_threads_than_cores_are_refused(board, models):
 
 def test_delegates_of_ones_own_are_refused(board, models):
     with board.load(models / "digits_int8.tflite") as session:
-        session._request["delegates"] = [["libedgetpu.so.1", {}]]
+        options = (("delegates", (("libedgetpu.so.1", ()),)),)
+        session.request = replace(session.request, options=options)
         with pytest.raises(MissingAbility, match="GPU, NPU, DSP"):
             subject_of(session)
-        session._request["delegates"] = []
 
 
 def test_a_32_bit_board_has_a_latency_too(open_on, models):

@@ -141,7 +141,13 @@ def test_a_leaking_memory_is_seen(board, models, monkeypatch):
         monkeypatch.setattr(
             session,
             "memory",
-            lambda: MemoryUse(peak_mib=0, rss_mib=next(figures, 56.0), source="told"),
+            lambda: MemoryUse(
+                peak_mib=0,
+                rss_mib=next(figures, 56.0),
+                model_mib=0,
+                kind="emulated",
+                source="told",
+            ),
         )
         with pytest.raises(properties.PropertyFailed, match=r"grew by 4\.00 MiB"):
             properties.memory_flat(session, calls=40)

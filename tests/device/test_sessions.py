@@ -1,5 +1,7 @@
 """Models in devices: outputs, kernels, inputs and failures."""
 
+import signal
+
 import numpy as np
 import pytest
 from edge_harness import fidelity
@@ -91,7 +93,7 @@ def test_options_out_of_range_are_refused(rpi4, models):
     path = models / "digits_int8.tflite"
     with pytest.raises(OptionError, match="rpi4 has 4 core"):
         rpi4.load(path, threads=64)
-    with pytest.raises(OptionError, match="no kernels 'fast'"):
+    with pytest.raises(OptionError, match="kernels='fast' is none of xnnpack"):
         rpi4.load(path, kernels="fast")
     with pytest.raises(OptionError, match="cannot run a tflite model"):
         rpi4.load(path, runtime="onnx")
@@ -139,7 +141,7 @@ def test_strings_are_refused_clearly(rpi4, models):
 def test_a_run_out_of_time_is_ended_and_the_next_one_works(rpi4, models, golden):
     sample = batches(golden("digits_int8"))[0]
     with rpi4.load(models / "digits_int8.tflite") as session:
-        session._stream.sock.settimeout(0.000001)
+        session._worker._stream.sock.settimeout(0.000001)
         with pytest.raises(DeviceTimeout, match="was not done"):
             session.run(sample)
         assert session.run(sample)[0].shape == session.outputs[0].shape
@@ -149,10 +151,42 @@ def test_a_worker_that_is_killed_is_replaced_for_the_next_run(rpi4, models, gold
     sample = batches(golden("digits_int8"))[0]
     with rpi4.load(models / "digits_int8.tflite") as session:
         before = session.run(sample)[0]
-        rpi4.endings.end_worker(session._socket_name, session._pid, kill=True)
+        end_worker(rpi4, session)
         with pytest.raises(Exception, match=r"SIGKILL|memory"):
             session.run(sample)
         assert np.array_equal(session.run(sample)[0], before)
+
+
+class Stopped(BaseException):
+    """As KeyboardInterrupt, which pytest would take for its own."""
+
+
+def test_an_interrupted_run_leaves_no_answer_for_the_next_one(rpi4, models, golden):
+    sample = batches(golden("digits_int8"))[0]
+
+    def stop(*_):
+        raise Stopped
+
+    with rpi4.load(models / "digits_int8.tflite") as session:
+        expected = session.run(sample)[0]
+        pid = session._worker.pid
+        before = signal.signal(signal.SIGALRM, stop)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(Stopped):
+                session.bare_loop_s(sample, 10_000_000)  # minutes, if nobody stops it
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert np.array_equal(session.run(sample)[0], expected)
+        assert session._worker.pid != pid
+        # Nobody listens to it any more, so it does not compute on either.
+        assert rpi4.run(["python3", "-c", f"import os; os.kill({pid}, 0)"]).returncode != 0
+
+
+def end_worker(device, session):
+    worker = session._worker
+    device.endings.end_worker(worker._parent.socket, worker.pid, kill=True)
 
 
 def test_onnx_models_run_on_both_boards(rpi4, models):

@@ -158,7 +158,7 @@ def test_a_row_that_makes_no_sense_is_left_out_with_its_reason(tmp_path):
         "latency_ms = 'inf' is not positive",
         "latency_ms = 'nan' is not positive",
         "latency_ms = 'fast' is not a number",
-        "kernels = 'quick' is none of xnnpack, builtin, reference",
+        "kernels='quick' is none of xnnpack, builtin, reference",
         "freq_mhz = '0' is not positive",
     ]
 

@@ -11,6 +11,7 @@ onnx = pytest.importorskip("onnx")
 from edge_harness.errors import InputError, RuntimeFailed, UnsupportedModel  # noqa: E402
 from edge_harness.fidelity import Evaluator  # noqa: E402
 from edge_harness.models.file import ModelFile  # noqa: E402
+from edge_harness.runtimes import FORMATS  # noqa: E402
 
 from fixtures import small_onnx  # noqa: E402
 
@@ -18,7 +19,7 @@ helper, kind = onnx.helper, onnx.TensorProto
 
 
 def evaluator(content):
-    return Evaluator(ModelFile(path=Path("model.onnx"), content=content, format="onnx"))
+    return Evaluator(ModelFile(path=Path("model.onnx"), content=content, format=FORMATS["onnx"]))
 
 
 def model(nodes, inputs, outputs, constants=(), domains=("",)):

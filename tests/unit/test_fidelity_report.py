@@ -13,18 +13,20 @@ from edge_harness.fidelity.inputs import arranged, converted, laid_out
 from edge_harness.fidelity.measuring import build
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Outputs
+from edge_harness.runtimes import FORMATS
 
 from tests.makers import tensor
 
 QUANTIZED = {"dtype": np.dtype("int8"), "scales": (1 / 256,), "zero_points": (-128,)}
 REAL = {"dtype": np.dtype("float32")}
+TFLITE, ONNX = FORMATS["tflite"], FORMATS["onnx"]
 
 
 def runner(*outputs, inputs=(), model_format="tflite", name="model.tflite"):
     return SimpleNamespace(
         inputs=tuple(inputs),
         outputs=outputs,
-        model=ModelFile(path=Path(name), content=b"", format=model_format),
+        model=ModelFile(path=Path(name), content=b"", format=FORMATS[model_format]),
         runtime="tflite-runtime 2.14.0",
         kernels="reference (no delegate)",
     )
@@ -240,10 +242,10 @@ def test_outputs_are_mapped_by_name_or_by_a_function():
 
 def test_channels_are_moved_between_formats_only():
     image = np.arange(24).reshape(1, 2, 3, 4)
-    assert laid_out(image, "tflite", "onnx").shape == (1, 4, 2, 3)
-    assert laid_out(laid_out(image, "tflite", "onnx"), "onnx", "tflite").tolist() == image.tolist()
-    assert laid_out(image, "tflite", "tflite") is image
-    assert laid_out(image, "tflite", "onnx", (1, 2, 3, 4)) is image
+    assert laid_out(image, TFLITE, ONNX).shape == (1, 4, 2, 3)
+    assert laid_out(laid_out(image, TFLITE, ONNX), ONNX, TFLITE).tolist() == image.tolist()
+    assert laid_out(image, TFLITE, TFLITE) is image
+    assert laid_out(image, TFLITE, ONNX, (1, 2, 3, 4)) is image
 
 
 def test_samples_are_quantized_for_one_side_and_real_for_the_other():

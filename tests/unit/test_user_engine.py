@@ -6,6 +6,11 @@ from edge_harness.engines import Limits, StartSpec, launch, sandbox, user
 from edge_harness.errors import MissingAbility
 from edge_harness.image import Image, agent_dir, layers_dir
 from edge_harness.profiles import default_registry
+from edge_harness.runtimes import WarmParent
+
+WARM = (
+    '{"op":"warm","layers":["abc"],"runtime":"tflite","agent_sha256":"","socket":"abc-tflite.sock"}'
+)
 
 
 @pytest.fixture
@@ -17,7 +22,7 @@ def spec(tmp_path):
         profile=default_registry().get("rpi4"),
         image=image,
         state_dir=tmp_path / "state",
-        warm=("abc:tflite",),
+        warm=(WarmParent(layers=("abc",), runtime="tflite"),),
     )
 
 
@@ -35,7 +40,7 @@ def test_the_agent_is_started_isolated_with_the_boards_cores(spec):
         "--cpus",
         "4",
         "--warm",
-        "abc:tflite",
+        WARM,
     ]
 
 
@@ -98,7 +103,7 @@ def test_a_process_on_this_hosts_own_files_keeps_out_of_the_persons_folders(spec
     assert argv == [
         *("/opt/py/bin/python3", "-I", "-S", "-B"),
         f"{agent_dir()}/edge_harness/agent/main.py",
-        *("--run-dir", run, "--linger-s", "3", "--cpus", "4", "--warm", "abc:tflite"),
+        *("--run-dir", run, "--linger-s", "3", "--cpus", "4", "--warm", WARM),
     ]
     assert env["HOME"] == run
     assert env["PATH"].startswith("/opt/py/bin:/usr/local/sbin:")

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from edge_harness.agent.inside import socket_name
 from edge_harness.diagnose.pages import page_size_hint
 from edge_harness.egress.packets import Egress, egress_in
 from edge_harness.engines.registry import engine_named
@@ -270,7 +269,3 @@ def test_egress_is_read_from_packets(tmp_path):
         Egress(protocol="tcp", host="192.0.2.7", port=8443),
     ]
     assert egress_in(tmp_path / "none.pcap") == []
-
-
-def test_socket_names_fit_what_the_engine_waits_for():
-    assert socket_name("abc:tflite") == "abc-tflite.sock"

@@ -9,6 +9,8 @@ import struct
 import subprocess
 import time
 
+from edge_harness.wire import Act
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,15 +209,15 @@ def sync(header: wire.Header, _: bytes) -> None:
 
 
 ACTS: dict[str, Callable[[Any, bytes], Any]] = {
-    "refresh": refresh,
-    "clock": clock,
-    "mount_layer": mount_layer,
-    "network": network,
-    "throttle": throttle,
-    "limit_memory": limit_memory,
-    "storage": storage,
-    "cores": cores,
-    "sync": sync,
+    Act.REFRESH: refresh,
+    Act.CLOCK: clock,
+    Act.MOUNT_LAYER: mount_layer,
+    Act.NETWORK: network,
+    Act.THROTTLE: throttle,
+    Act.LIMIT_MEMORY: limit_memory,
+    Act.STORAGE: storage,
+    Act.CORES: cores,
+    Act.SYNC: sync,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import socket
 import struct
@@ -27,10 +26,6 @@ def listen(path: str) -> socket.socket:
     listener.bind(path)
     listener.listen(64)
     return listener
-
-
-def socket_name(spec: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "-", spec) + ".sock"
 
 
 def guarded(work: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -18,6 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 from edge_harness import wire  # noqa: E402
 from edge_harness.agent import inside, parent  # noqa: E402
+from edge_harness.wire import Op  # noqa: E402
 
 
 class Supervisor:
@@ -40,22 +42,22 @@ class Supervisor:
         os.rename("agent.sock.new", "agent.sock")
         self.selector.register(self.listener, selectors.EVENT_READ, None)
 
-    def warm(self, spec: str) -> int:
-        """Fork the warm parent for ``layer:runtime``, once; its process id."""
+    def warm(self, wanted: wire.Header) -> int:
+        """Fork the warm parent for ``wanted["runtime"]`` over ``wanted["layers"]``, once; its
+        process id. It listens at ``wanted["socket"]``."""
         self.reap()
-        known = self.parents.get(spec)
+        path = str(wanted["socket"])
+        known = self.parents.get(path)
         if known is not None and known not in self.statuses:
             return known
-        layer, _, runtime = spec.partition(":")
-        path = inside.socket_name(spec)
         for stale in (path, path + ".new", path + ".end"):
             if os.path.exists(stale):
                 os.unlink(stale)
         pid = os.fork()
         if pid == 0:
             self.let_go()
-            inside.guarded(lambda: parent.serve(path, layer, runtime))
-        self.parents[spec] = pid
+            inside.guarded(lambda: parent.serve(path, wanted["layers"], wanted["runtime"]))
+        self.parents[path] = pid
         return pid
 
     def let_go(self, keep: wire.Stream | None = None) -> None:
@@ -91,10 +93,10 @@ class Supervisor:
             elif time.monotonic() - self.idle_since > self.linger_s:
                 return
 
-    def settled(self, stream: wire.Stream, spec: str, pid: int) -> bool:
-        """Whether a client waiting for a warm parent could be answered."""
-        if os.path.exists(inside.socket_name(spec)):
-            answer: dict[str, Any] = {"ok": True, "socket": inside.socket_name(spec)}
+    def settled(self, stream: wire.Stream, path: str, pid: int) -> bool:
+        """Whether a client waiting for the warm parent at ``path`` could be answered."""
+        if os.path.exists(path):
+            answer: dict[str, Any] = {"ok": True}
         elif pid in self.statuses:
             answer = {"ok": False, "kind": "died", "pid": pid, **self.statuses[pid]}
         else:
@@ -121,28 +123,35 @@ class Supervisor:
     def answer(self, stream: wire.Stream) -> None:
         try:
             header, payload = stream.receive()
+        except wire.WrongProtocol as error:
+            # In our own words: whoever asks reads the protocol's number of the answer first.
+            try:
+                stream.send({"ok": False, "kind": "protocol", "error": str(error)})
+            except OSError:
+                pass
+            self.drop(stream)
+            return
         except (wire.WireError, OSError):
             self.drop(stream)
             return
         try:
             operation = header.get("op")
-            if operation == "ping":
+            if operation == Op.PING:
                 stream.send({"ok": True})
-            elif operation == "info":
+            elif operation == Op.INFO:
                 stream.send({"ok": True, **inside.describe()})
-            elif operation == "memory":
+            elif operation == Op.MEMORY:
                 stream.send({"ok": True, **inside.memory_events()})
-            elif operation == "warm":
-                spec = header["spec"]
-                self.pending.append((stream, spec, self.warm(spec)))
-            elif operation == "exec":
+            elif operation == Op.WARM:
+                self.pending.append((stream, header["socket"], self.warm(header)))
+            elif operation == Op.EXEC:
                 # Forked so that a long program does not keep other workers waiting.
                 self.fork_answer(stream, lambda: inside.execute(stream, header, payload))
-            elif operation == "board":
+            elif operation == Op.BOARD:
                 from edge_harness.agent import board
 
                 self.fork_answer(stream, lambda: board.act(stream, header, payload))
-            elif operation == "terminal":
+            elif operation == Op.TERMINAL:
                 from edge_harness.agent import board
 
                 self.fork_answer(stream, lambda: board.terminal(stream, header))
@@ -150,9 +159,9 @@ class Supervisor:
                 self.streams.pop(stream.fileno(), None)
                 self.selector.unregister(stream.sock)
                 stream.forget()
-            elif operation == "connect":
+            elif operation == Op.CONNECT:
                 self.fork_answer(stream, lambda: inside.try_connect(stream, header))
-            elif operation == "stop":
+            elif operation == Op.STOP:
                 stream.send({"ok": True})
                 raise SystemExit(0)
             else:
@@ -194,8 +203,8 @@ def main() -> None:
     supervisor = Supervisor(
         run_dir=options["--run-dir"][0], linger_s=float(options["--linger-s"][0])
     )
-    for spec in options.get("--warm", ()):
-        supervisor.warm(spec)
+    for wanted in options.get("--warm", ()):
+        supervisor.warm(json.loads(wanted))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     supervisor.start()
     supervisor.serve()

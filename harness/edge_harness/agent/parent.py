@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import importlib
 import os
 import selectors
 import socket
@@ -12,7 +11,8 @@ import sys
 import time
 
 from edge_harness import wire
-from edge_harness.agent import inside
+from edge_harness.agent import inside, runtimes
+from edge_harness.wire import Op
 
 TYPE_CHECKING = False  # importing typing costs 20 ms under emulation
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     Status = dict[str, Any]
 
 
-def serve(path: str, layer: str, runtime: str) -> None:
-    if layer:
-        sys.path.insert(0, os.path.join(os.environ["EDGE_LAYERS"], layer, "site"))
+def serve(path: str, layers: list[str], runtime: str) -> None:
+    folders = [os.path.join(os.environ["EDGE_LAYERS"], layer) for layer in layers]
+    sys.path[:0] = [os.path.join(folder, "site") for folder in reversed(folders)]
     # Without the site module (-S) nobody adds Debian's own Python packages (NumPy on armhf).
     sys.path.append("/usr/lib/python3/dist-packages")
     started = time.monotonic()
-    module = importlib.import_module(f"edge_harness.agent.runtimes.{runtime}")
-    facts = module.warm()
+    module = runtimes.named(runtime, folders)
+    facts = dict(module.warm())
     facts["import_s"] = round(time.monotonic() - started, 3)
     rehearse(module, facts)
     # What exists now is never garbage: fewer pages are touched, hence copied, after a fork.
@@ -71,12 +71,13 @@ def rehearse(module: Any, facts: dict[str, Any]) -> None:
     Under emulation the first call of each function is slow, because its code is translated; a
     forked worker has the translations its parent had. Halves the time to load a small model.
     """
-    with open(os.path.join(os.path.dirname(__file__), "runtimes", module.REHEARSAL), "rb") as file:
-        model = file.read()
+    model = runtimes.rehearsal(module)
+    if model is None:
+        return
     ours, theirs = socket.socketpair()
     client, worker = wire.Stream(ours), wire.Stream(theirs)
-    client.send({"op": "load"}, model)
-    client.send({"op": "ping"})
+    client.request({"op": Op.LOAD}, model)
+    client.request({"op": Op.PING})
     header, payload = worker.receive()
     ours.shutdown(socket.SHUT_WR)
     work(worker, module, facts, header, payload)
@@ -101,6 +102,7 @@ def fork_spare(
 
 
 def wait_for_client(channel: socket.socket, module: Any, facts: dict[str, Any]) -> None:
+    before_kib = memory()["rss_kib"]  # while nobody waits for us
     descriptors = socket.recv_fds(channel, 1, 1)[1]
     channel.close()
     if not descriptors:
@@ -108,9 +110,12 @@ def wait_for_client(channel: socket.socket, module: Any, facts: dict[str, Any]) 
     stream = wire.Stream(socket.socket(fileno=descriptors[0]))
     try:
         header, payload = stream.receive()
+    except wire.WrongProtocol as error:
+        stream.send({"ok": False, "kind": "protocol", "error": str(error)})
+        return
     except (wire.WireError, OSError):
         return
-    work(stream, module, facts, header, payload)
+    work(stream, module, facts, header, payload, before_kib)
 
 
 def collect(workers: dict[int, bool], statuses: dict[int, Status]) -> None:
@@ -150,8 +155,12 @@ def work(
     facts: dict[str, Any],
     header: wire.Header,
     payload: bytes,
+    before_kib: int = 0,
 ) -> None:
-    """The life of a worker: say who it is, load one model, answer until the client leaves."""
+    """The life of a worker: say who it is, load one model, answer until the client leaves.
+
+    ``before_kib``: its resident memory before the model came.
+    """
     stream.send({"ok": True, "pid": os.getpid(), **facts})
     try:
         session = module.Session(header, payload)
@@ -159,31 +168,32 @@ def work(
     except Exception as error:
         stream.send(failure(error))
         return
+    model_kib = memory()["rss_kib"] - before_kib
     stream.send({"ok": True, **description})
     run, run_batch = session.run, session.run_batch
     while True:
         try:
             header, payload = stream.receive()
-        except wire.Closed:
+        except (wire.WireError, OSError):
             return
         operation = header.get("op")
         try:
-            if operation == "run":
+            if operation == Op.RUN:
                 stream.send_encoded(*run(header, payload))
                 continue
-            if operation == "batch":
+            if operation == Op.BATCH:
                 stream.send_encoded(*run_batch(header, payload))
                 continue
-            if operation == "ping":
+            if operation == Op.PING:
                 answer: dict[str, Any] = {"ok": True}
-            elif operation == "resize":
+            elif operation == Op.RESIZE:
                 session.resize(header["shapes"])
                 answer = {"ok": True, **session.describe()}
-            elif operation == "bench":
+            elif operation == Op.BENCH:
                 answer = {"ok": True, **session.bench(header, payload)}
-            elif operation == "memory":
-                answer = {"ok": True, **memory()}
-            elif operation == "clock":
+            elif operation == Op.MEMORY:
+                answer = {"ok": True, "model_kib": model_kib, **memory()}
+            elif operation == Op.CLOCK:
                 from edge_harness.agent.runtimes._markers import measure
 
                 invoke = session.invoker(header, payload)
@@ -192,7 +202,10 @@ def work(
                 answer = {"ok": False, "kind": "protocol", "error": f"no operation {operation!r}"}
         except Exception as error:
             answer = failure(error)
-        stream.send(answer)
+        try:
+            stream.send(answer)
+        except OSError:
+            return  # nobody waits for it any more
 
 
 def failure(error: Exception) -> dict[str, Any]:

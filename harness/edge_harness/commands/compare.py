@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from edge_harness.fidelity import Report
     from edge_harness.fidelity.reference import Way
     from edge_harness.fidelity.report import Kind
-    from edge_harness.models.file import Kernels
     from edge_harness.models.tensors import Array
     from edge_harness.profiles import Profile
+    from edge_harness.runtimes import Kernels
 
 
 @click.command()
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @common.runtime_option()
 @common.threads_option()
-@click.option("--kernels", default="xnnpack", show_default=True, help="Of TFLite.")
+@click.option("--kernels", help="Of TFLite (default: xnnpack).")
 @click.option(
     "--tolerance",
     "tolerances",
@@ -104,7 +104,7 @@ class _Question:
     by: Way
     runtime: str | None
     threads: int
-    kernels: Kernels
+    kernels: Kernels | None
     limits: Mapping[str, float]
     layers: bool
     plot: str | None

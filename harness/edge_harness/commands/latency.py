@@ -38,9 +38,7 @@ def _milliseconds(_context: click.Context, _option: click.Parameter, text: str |
 @click.option(
     "--kernels",
     type=click.Choice(["xnnpack", "builtin", "reference"]),
-    default="xnnpack",
-    show_default=True,
-    help="Of TFLite: with its default delegate, or without.",
+    help="Of TFLite: with its default delegate (the default), or without.",
 )
 @click.option(
     "--budget",
@@ -139,31 +137,12 @@ def _subject(
     path: Path, profile: Profile, *, runtime: Any, kernels: Any, input_file: Any
 ) -> Subject:
     from edge_harness.clock.counting.count import Subject
-    from edge_harness.errors import OptionError
-    from edge_harness.models.file import RUNTIMES, read_model, runtime_requirement
-    from edge_harness.runtimes import FORMATS
-    from edge_harness.runtimes import RUNTIMES as ROWS
+    from edge_harness.models.file import read_model
+    from edge_harness.runtimes import load_request
 
     file = read_model(path)
-    asked = runtime or profile.default_runtime(FORMATS[file.format])
-    module, requirement = runtime_requirement(asked, profile.runtimes.defaults())
-    if asked in RUNTIMES:
-        requirement = profile.runtime_requirement(ROWS[asked])
-    if (module == "onnx") != (file.format == "onnx"):
-        raise OptionError(
-            f"runtime {asked!r} cannot run a {file.format} model",
-            next_step="leave --runtime out, or name one for this format",
-        )
-    options: dict[str, Any] = {} if module == "onnx" else {"kernels": kernels}
-    return Subject(
-        model=file.path,
-        content=file.content,
-        format=file.format,
-        runtime=requirement,
-        module=module,
-        options=tuple(sorted(options.items())),
-        inputs=_inputs(file, input_file),
-    )
+    request = load_request(file, profile, runtime=runtime, options={"kernels": kernels})
+    return Subject(request=request, inputs=_inputs(file, input_file))
 
 
 def _inputs(file: ModelFile, input_file: Path | None) -> Any:

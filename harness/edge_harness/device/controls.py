@@ -101,12 +101,12 @@ class Controls:
     def _cut_in_the_middle(self, machine: PowerLoss, argv: list[str], after_s: float) -> bool:
         started = time.monotonic()
         stream = self._hold.connect("agent", timeout_s=30)
-        header: wire.Header = {"op": "exec", "argv": argv, "timeout_s": None}
-        stream.send(header)
+        header: wire.Header = {"op": wire.Op.EXEC, "argv": argv, "timeout_s": None}
+        stream.request(header)
         ended = False
         try:
             stream.sock.settimeout(max(after_s, 0.001))
-            answer, _ = stream.receive()  # only if it ends before its time
+            answer, _ = stream.answer()  # only if it ends before its time
             if not answer["ok"]:
                 raise InputError(
                     f"{argv[0]!r} cannot be started on the device: {answer['error']}",
@@ -193,7 +193,7 @@ class Controls:
         """
         self.require(word_of(Offline))
         place = {"address": host, "port": port, "timeout_s": timeout_s}
-        header: wire.Header = {"op": "connect", **place}
+        header: wire.Header = {"op": wire.Op.CONNECT, **place}
         self._hold.revive()
         stream = self._hold.connect("agent", timeout_s=timeout_s + 30)
         try:

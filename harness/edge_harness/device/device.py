@@ -6,13 +6,14 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_harness import wire
 from edge_harness.device.controls import Controls, Moment, Storage
 from edge_harness.device.endings import Endings
 from edge_harness.device.hold import Gone, Hold
 from edge_harness.device.lease import Lease
+from edge_harness.device.loading import Loading
 from edge_harness.device.programs import Programs
 from edge_harness.device.request import DeviceRequest
 from edge_harness.device.results import DeviceInfo, Finding, RunResult, info_from
@@ -25,7 +26,6 @@ from edge_harness.engines.abilities import (
     PageSize,
     PinnedCore,
     SharesFiles,
-    TakesLayers,
     bound,
     word_of,
 )
@@ -33,27 +33,13 @@ from edge_harness.engines.choose import Choice
 from edge_harness.engines.launch import AGENT_DIR, RUN_DIR
 from edge_harness.errors import BootFailed, OptionError
 from edge_harness.image import agent_dir, layers_dir
-from edge_harness.models.file import (
-    GRAPH_OPTIMIZATION,
-    KERNELS,
-    RUNTIMES,
-    GraphOptimization,
-    Kernels,
-    pinned,
-    read_model,
-    runtime_requirement,
-)
-from edge_harness.runtimes import FORMATS
-from edge_harness.runtimes import RUNTIMES as ROWS
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
     from edge_harness.egress.packets import Egress
     from edge_harness.evidence import FigureKind
-    from edge_harness.image import Environment, Layer
-
-#: An emulated import of a large runtime, cold, on a busy machine: 24 s were seen.
-WARM_TIMEOUT_S = 180.0
+    from edge_harness.image import Environment
+    from edge_harness.runtimes import GraphOptimization, Kernels, LoadRequest
 
 
 class Device:
@@ -85,9 +71,6 @@ class Device:
         self.state_dir = lease.state_dir
         """Its folder on this machine."""
         self.findings: list[Finding] = []
-        self._progress = request.progress
-        self._warmed: dict[str, tuple[int, str]] = {}
-        self._layers: dict[str, Layer] = {}
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.hold = Hold(engine=choice.engine, lease=lease, spec=spec, progress=request.progress)
         self.endings = Endings(
@@ -102,10 +85,17 @@ class Device:
             ),
             findings=self.findings,
             state_dir=self.state_dir,
-            forget=self._forget_warm,
+        )
+        self.loading = Loading(
+            profile=self.profile,
+            environment=environment,
+            hold=self.hold,
+            endings=self.endings,
+            pins=self.runtimes,
+            progress=request.progress,
         )
         self.controls = Controls(hold=self.hold, availability=choice.availability)
-        self.programs = Programs(hold=self.hold, endings=self.endings, layer=self._layer)
+        self.programs = Programs(hold=self.hold, endings=self.endings, layer=self.loading.layer)
         try:
             self.info = self._inspect()
         except BaseException:
@@ -186,9 +176,10 @@ class Device:
         if self.image is not None:
             facts["image"] = self.image.key
             facts["image_sha256"] = self.image.digest
-        for requirement, layer in self._layers.items():
-            versions = ", ".join(f"{w['name']} {w['version']}" for w in layer.lock["wheels"])
-            facts[f"layer {requirement}"] = f"{versions} (sha256 {layer.digest[:16]})"
+        for label, layers in self.loading.layers.items():
+            facts[f"layer {label}"] = "; ".join(
+                f"{layer.what} (sha256 {layer.digest[:16]})" for layer in layers
+            )
         return facts
 
     # -- models ------------------------------------------------------------------------------
@@ -199,127 +190,78 @@ class Device:
         *,
         runtime: str | None = None,
         threads: int = 1,
-        kernels: Kernels = "xnnpack",
-        preserve_all_tensors: bool = False,
+        kernels: Kernels | None = None,
+        preserve_all_tensors: bool | None = None,
         delegates: Mapping[str, Mapping[str, str]] | None = None,
-        graph_optimization: GraphOptimization = "all",
-        providers: Sequence[str] = (),
+        graph_optimization: GraphOptimization | None = None,
+        providers: Sequence[str] | None = None,
         config: Mapping[str, str] | None = None,
+        options: Mapping[str, object] | None = None,
         timeout_s: float = 300.0,
     ) -> Session:
         """Load ``model`` into a fresh worker on the device.
 
         Args:
-            model: a ``.tflite`` or ``.onnx`` file on the host.
-            runtime: ``tflite``, ``litert``, ``onnx``, or a pinned distribution such as
-                ``onnxruntime==1.21.0``. Default: what ``--edge-runtime`` or the ini value
-                ``edge_runtime`` says for the file's format, else the profile's.
+            model: a file on the host, of a format that one of the runtimes runs.
+            runtime: ``tflite``, ``litert``, ``onnx``, the name of an installed runtime of others,
+                or a pinned distribution such as ``onnxruntime==1.21.0``. Default: what
+                ``--edge-runtime`` or the ini value ``edge_runtime`` says for the file's format,
+                else the profile's.
             threads: threads of the runtime, at most the chip's cores.
             kernels: of TFLite: ``xnnpack`` (the default delegate), ``builtin`` (optimised
                 kernels without delegate) or ``reference``.
             preserve_all_tensors: keep intermediate tensors readable (TFLite).
             delegates: of TFLite: shared libraries on the device, each with its options.
-            graph_optimization: of ONNX Runtime: ``all``, ``extended``, ``basic``, ``disabled``.
+            graph_optimization: of ONNX Runtime: ``all`` (the default), ``extended``, ``basic``,
+                ``disabled``.
             providers: of ONNX Runtime, in order of preference (default: the CPU's). One that
                 the build lacks is an error, never a silent fall-back.
             config: of ONNX Runtime: session configuration entries, such as
                 ``{"session.qdqisint8allowed": "1"}``.
+            options: of any runtime, by name: those above, and those of runtimes of others.
             timeout_s: for loading and for each run, in seconds of wall time.
 
         Raises:
             ModelError: the file is missing, damaged or of another format.
             UnsupportedModel: the runtime cannot execute it.
-            OptionError: an argument is wrong.
+            OptionError: an argument is wrong, or has no meaning for the runtime.
             ImageBuildFailed: the runtime has no wheel for the device.
             DeviceFailed: the runtime or the model crashed on the device.
         """
+        given: dict[str, object] = {
+            name: value
+            for name, value in (
+                ("kernels", kernels),
+                ("preserve_all_tensors", preserve_all_tensors),
+                ("delegates", delegates),
+                ("graph_optimization", graph_optimization),
+                ("providers", providers),
+                ("config", config),
+            )
+            if value is not None
+        }
+        for name, value in (options or {}).items():
+            if name in given:
+                raise OptionError(
+                    f"{name} is given twice: {given[name]!r}, and {value!r} in options",
+                    next_step="leave one of them out",
+                )
+            given[name] = value
+        request = self.loading.request(model, runtime=runtime, threads=threads, options=given)
+        return self.open_session(request, timeout_s=timeout_s)
+
+    def open_session(self, request: LoadRequest, *, timeout_s: float = 300.0) -> Session:
+        """A session for ``request``, whatever lies at the model's path by now: a fresh worker.
+
+        Raises as :meth:`load` does.
+        """
         from edge_harness.device.session import Session
 
-        file = read_model(model)
-        if kernels not in KERNELS:
-            raise OptionError(
-                f"there are no kernels {kernels!r}", next_step=f"use one of: {', '.join(KERNELS)}"
-            )
-        if graph_optimization not in GRAPH_OPTIMIZATION:
-            raise OptionError(
-                f"there is no level of graph optimization {graph_optimization!r}",
-                next_step=f"use one of: {', '.join(GRAPH_OPTIMIZATION)}",
-            )
-        threads = self.profile.checked_threads(threads)
-        if timeout_s <= 0:
+        if not timeout_s > 0:
             raise OptionError(f"timeout_s={timeout_s!r} is not positive", next_step="use seconds")
-        chosen = pinned(runtime, self.runtimes, file.format)
-        module, spec = self._runtime(
-            chosen or self.profile.default_runtime(FORMATS[file.format]), file.format
-        )
-        request: dict[str, Any] = {"threads": threads, "preserve_all_tensors": preserve_all_tensors}
-        if module in ("tflite", "litert"):
-            _refuse("TFLite", providers=providers, config=config)
-            if graph_optimization != "all":
-                _refuse("TFLite", graph_optimization=graph_optimization)
-            request["kernels"] = kernels
-            request["delegates"] = [[lib, dict(opts)] for lib, opts in (delegates or {}).items()]
-        else:
-            _refuse("ONNX", delegates=delegates)
-            request["graph_optimization"] = graph_optimization
-            request["providers"] = list(providers)
-            request["config"] = {str(key): str(value) for key, value in (config or {}).items()}
-        session = Session(self, file, spec, request, timeout_s)
+        session = Session(self, request, timeout_s)
         self._sessions.add(session)
         return session
-
-    def _runtime(self, asked: str, model_format: str) -> tuple[str, str]:
-        module, requirement = runtime_requirement(asked, self.profile.runtimes.defaults())
-        if asked in RUNTIMES:
-            requirement = self.profile.runtime_requirement(ROWS[asked])
-        if (module == "onnx") != (model_format == "onnx"):
-            raise OptionError(
-                f"runtime {asked!r} cannot run a {model_format} model",
-                next_step="leave runtime out, or name one for this format",
-            )
-        return module, f"{self._layer((requirement,)).key}:{module}"
-
-    def _layer(self, requirements: Sequence[str]) -> Layer:
-        from edge_harness.image import ensure_layer
-
-        label = " ".join(requirements)
-        if label not in self._layers:
-            self._layers[label] = ensure_layer(self.environment, requirements, self._progress)
-        self._plug_in(self._layers[label].key)
-        return self._layers[label]
-
-    def _plug_in(self, key: str) -> None:
-        """Have the layer ``key`` on a machine that does not see the cache's."""
-        machine = bound(self.hold.machine, TakesLayers)
-        if machine is not None:
-            self.hold.revive()
-            machine = bound(self.hold.machine, TakesLayers)
-            assert machine is not None
-            machine.bring_layer(key)
-
-    def _warm(self, spec: str) -> str:
-        """The socket of the warm parent for ``spec``; imports the runtime if need be."""
-        self.hold.revive()
-        generation, socket_name = self._warmed.get(spec, (0, ""))
-        if generation == self.hold.generation:
-            return socket_name
-        self._plug_in(spec.partition(":")[0])
-        answer = self._ask({"op": "warm", "spec": spec}, timeout_s=WARM_TIMEOUT_S)
-        if not answer["ok"]:
-            wheels = self._named_layer(spec)
-            raise self.endings.death(answer, f"importing {wheels}")
-        self._warmed[spec] = self.hold.generation, answer["socket"]
-        return str(answer["socket"])
-
-    def _forget_warm(self, spec: str) -> None:
-        self._warmed.pop(spec, None)
-
-    def _named_layer(self, spec: str) -> str:
-        key = spec.partition(":")[0]
-        for label, layer in self._layers.items():
-            if layer.key == key:
-                return label
-        return spec
 
     # -- programs ----------------------------------------------------------------------------
 
@@ -520,7 +462,7 @@ class Device:
 
     def _inspect(self) -> DeviceInfo:
         """Look at the device from inside, and refuse it if it is not the profile's."""
-        info = info_from(self._ask({"op": "info"}))
+        info = info_from(self._ask({"op": wire.Op.INFO}))
         if word_of(PinnedCore) not in self.abilities:
             return info  # natively run: nothing is claimed about the instruction set
         from edge_harness.profiles import hwcap_verdict
@@ -553,16 +495,6 @@ class Device:
                     next_step="please report this with the output of edge-harness doctor",
                 )
         return info
-
-
-def _refuse(model_format: str, **options: object) -> None:
-    """Say that options of the other runtime were given; ignoring them would hide a mistake."""
-    for name, value in options.items():
-        if value:
-            raise OptionError(
-                f"{name}={value!r} has no meaning for {model_format} models",
-                next_step="leave it out",
-            )
 
 
 __all__ = ["Device", "DeviceInfo", "Finding", "RunResult"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ class Endings:
         explainer: knows why things end.
         findings: of the device; crashes are added.
         state_dir: of the device on this host.
-        forget: called with what a lost parent of workers was warmed for: it must be warmed anew.
     """
 
     def __init__(
@@ -36,13 +35,11 @@ class Endings:
         explainer: Explainer,
         findings: list[Finding],
         state_dir: Path,
-        forget: Callable[[str], None],
     ) -> None:
         self._hold = hold
         self._explainer = explainer
         self._findings = findings
         self._state_dir = state_dir
-        self._forget = forget
 
     def end_worker(
         self, socket_name: str, pid: int, *, kill: bool = False
@@ -52,8 +49,7 @@ class Endings:
         try:
             stream = self._hold.connect(f"{socket_name}.end", timeout_s=20.0)
             try:
-                stream.send({"op": "end", "pid": pid, "kill": kill})
-                answer, _ = stream.receive()
+                answer, _ = stream.ask({"op": wire.Op.END, "pid": pid, "kill": kill})
             finally:
                 stream.close()
         except (wire.WireError, OSError):
@@ -61,18 +57,16 @@ class Endings:
         status = answer.get("status")
         return None if status is None else {**status, "pid": pid}
 
-    def worker_death(self, spec: str, socket_name: str, pid: int, doing: str) -> EdgeError:
+    def worker_death(self, socket_name: str, pid: int, doing: str) -> EdgeError:
         """Why the worker ``pid`` hung up while ``doing`` something.
 
         Args:
-            spec: what its parent was warmed for.
-            socket_name: where that parent listens.
+            socket_name: where its parent listens.
             pid: of the worker, in the device; 0 before it said.
             doing: for the message, as ``running 'model.tflite'``.
         """
         status = self.end_worker(socket_name, pid)
         if status is None:
-            self._forget(spec)
             if self._hold.wait_for_end():
                 return self.machine_death(doing)
             status = {"signal": 9, "pid": pid}

@@ -14,7 +14,7 @@ from edge_harness.device.lease import Lease
 from edge_harness.engines import Boot, Engine, Machine, StartSpec
 from edge_harness.engines.abilities import MemoryLimit, bound
 from edge_harness.engines.launch import boot_failed
-from edge_harness.errors import DeviceTimeout, EdgeError, InputError
+from edge_harness.errors import BootFailed, DeviceTimeout, EdgeError, InputError
 from edge_harness.processes import tail, wait_until
 
 
@@ -83,22 +83,36 @@ class Hold:
 
         Raises:
             DeviceTimeout: it took longer than ``timeout_s``.
+            BootFailed: another version of this package started the device.
             Gone: the machine hung up.
         """
         with self._lock:
-            assert self._control is not None
-            self._control.sock.settimeout(timeout_s)
+            answered = False
             try:
-                self._control.send(header)
-                return self._control.receive()[0]
+                if self._control is None:
+                    self._control = self.connect("agent", timeout_s=timeout_s)
+                self._control.sock.settimeout(timeout_s)
+                answer, _ = self._control.ask(header)
+                answered = True
+                return answer
             except TimeoutError:
                 raise DeviceTimeout(
                     f"{self.name} did not answer {header['op']!r} within {timeout_s:g} s\n"
                     + self.log_tail(),
                     next_step="look at the load of this machine, then run again",
                 ) from None
+            except wire.WrongProtocol as error:
+                raise BootFailed(
+                    f"the agent on {self.name} is another version's: {error}",
+                    next_step="end the run of the other version of pytest-edge-harness that "
+                    "started this device, then run again",
+                ) from None
             except (wire.WireError, OSError) as error:
                 raise Gone from error
+            finally:
+                # Whatever interrupted it, Ctrl-C too: nobody may read the rest of this answer.
+                if not answered:
+                    self._hang_up()
 
     def revive(self) -> None:
         """Start the machine again where it died since (an OOM kill, an earlier crash)."""

@@ -52,15 +52,20 @@ class Programs:
             site = f"{self._hold.machine.layers_dir}/{self._layer(tuple(requirements)).key}/site"
             extra["PYTHONPATH"] = ":".join(filter(None, (site, extra.get("PYTHONPATH", ""))))
         data = input.encode() if isinstance(input, str) else input
-        header = {"op": "exec", "argv": words, "env": extra, "cwd": cwd, "timeout_s": timeout_s}
+        header = {
+            "op": wire.Op.EXEC,
+            "argv": words,
+            "env": extra,
+            "cwd": cwd,
+            "timeout_s": timeout_s,
+        }
         self._hold.revive()
         try:
             stream = self._hold.connect("agent", timeout_s=timeout_s + 30)
         except OSError:
             raise self._endings.machine_death(f"starting {words!r}") from None
         try:
-            stream.send(header, data)
-            answer, payload = stream.receive()
+            answer, payload = stream.ask(header, data)
         except TimeoutError:
             raise DeviceTimeout(
                 f"{self._hold.name} did not say how {words!r} ended\n{self._hold.log_tail()}",

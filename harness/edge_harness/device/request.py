@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_harness.device.latency_source import LatencySource
     from edge_harness.engines.choose import Choice
     from edge_harness.profiles import Profile
+    from edge_harness.runtimes import Runtime
 
 Progress = Callable[[str], None]
 
@@ -41,7 +42,7 @@ class DeviceRequest:
     runtimes: Sequence[str] = ()
     """Instead of the profile's, where ``load`` names no version: pinned distributions such as
     ``onnxruntime==1.21.0``."""
-    warm: tuple[str, str] | None = None
+    warm: tuple[Runtime, str] | None = None
     """Runtime and requirement to import at start, instead of the likely one."""
     instrumentation: Instrumentation | None = None
     """How the board is watched (the device clock's counting)."""

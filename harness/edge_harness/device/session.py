@@ -5,30 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_harness import wire
-from edge_harness.diagnose import FailedLoad
-from edge_harness.errors import (
-    DeviceFailed,
-    DeviceTimeout,
-    InputError,
-    InternalError,
-    MissingAbility,
-    RuntimeFailed,
-)
-from edge_harness.evidence import FigureKind
+from edge_harness.device.worker import Worker
+from edge_harness.errors import DeviceFailed, InputError, MissingAbility
+from edge_harness.evidence import Figure, FigureKind
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Array, Outputs, Tensor, arrange, tensor_from
 
 if TYPE_CHECKING:
     from edge_harness.clock.estimate import LatencyEstimate, Percentiles
-    from edge_harness.device.device import Device
+    from edge_harness.device.loaded_on import LoadedOn
     from edge_harness.models.onnx import Quantization
+    from edge_harness.runtimes import LoadRequest
 
 #: Most examples in one frame, and the time and bytes they may take together: progress stays
 #: visible and a time-out means something.
@@ -37,20 +32,13 @@ _GROUP_S = 0.5
 _GROUP_BYTES = 1 << 20
 
 
-#: What a wall time is worth on a device whose figures are of that kind.
-_WALL_TIME: dict[FigureKind, str] = {
-    "emulated": "emulated: not a latency",
-    "native": "native on this machine, not the board",
-    "measured": "on the board, the way to it included",
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class WallTime:
     """How long an answer took on this machine. An emulator's wall clock says nothing about the
     board, so nothing may gate on it."""
 
     wall_ms: float
+    kind: FigureKind
     source: str
 
     def __str__(self) -> str:
@@ -62,53 +50,68 @@ class MemoryUse:
     """Resident memory of the process that holds the model, in MiB."""
 
     peak_mib: float
+    """The most it ever had."""
     rss_mib: float
+    """What it has now."""
+    model_mib: float
+    """What it grew by while the model was read and loaded."""
+    kind: FigureKind
     source: str
+
+    def figures(self) -> dict[str, Figure]:
+        """As evidence, by name."""
+        return {
+            name: Figure(value=value, unit="MiB", kind=self.kind, source=self.source)
+            for name, value in (
+                ("peak_mib", self.peak_mib),
+                ("rss_mib", self.rss_mib),
+                ("model_mib", self.model_mib),
+            )
+        }
+
+
+_WALL_SOURCES: Mapping[FigureKind, str] = {
+    "emulated": "emulated: not a latency",
+    "native": "native on this machine, not the board",
+    "measured": "measured on the board, the way there and back included",
+}
 
 
 class Session:
     """Made by :meth:`edge_harness.device.device.Device.load`; a context manager.
 
     A worker process in the device holds the model. When an input kills it, the call raises what
-    killed it and the next call starts a new worker, so that Hypothesis can shrink the input.
+    killed it and the next call starts a new worker, so that Hypothesis can shrink the input. So
+    does a call that is interrupted.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        model: ModelFile,
-        spec: str,
-        request: Mapping[str, Any],
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, device: LoadedOn, request: LoadRequest, timeout_s: float) -> None:
         self.device = device
-        self.model = model
+        self.request = request
+        """What was asked for: model, runtime, options."""
+        self.model = ModelFile(
+            path=Path(request.file_name), content=request.content, format=request.format
+        )
         self.timeout_s = timeout_s
         self.inputs: tuple[Tensor, ...] = ()
         self.outputs: tuple[Tensor, ...] = ()
-        self.facts: dict[str, Any] = {}
+        self._worker = Worker(device.loading, request, timeout_s, self._loaded)
+        self.facts: dict[str, Any] = self._worker.facts
         """Runtime, version, delegates and kernels, as the worker reported them."""
-        self._spec = spec
-        self._request = dict(request)
-        self._stream: wire.Stream | None = None
-        self._socket_name = ""
-        self._pid = 0
-        self._generation = 0
-        """Of the machine that the worker runs on; another one knows nothing of it."""
-        self._heads: dict[Any, bytes] = {}
+        self._heads: dict[Any, wire.Head] = {}
         self._group_sizes: dict[Any, int] = {}
         self._lock = threading.RLock()
         self._closed = False
         self._wall_ms = 0.0
-        self._quantization: dict[str, Quantization] | None = None
-        self._open()
+        self._quantization: Mapping[str, Quantization] | None = None
+        self._worker.ready()
 
     # -- what the model is -------------------------------------------------------------------
 
     @property
     def runtime(self) -> str:
         """Distribution and version, e.g. ``tflite-runtime 2.14.0``."""
-        return f"{self.facts['runtime']} {self.facts['version']}"
+        return self._worker.runtime
 
     @property
     def kernels(self) -> str:
@@ -124,23 +127,36 @@ class Session:
     @property
     def wall_time(self) -> WallTime:
         """Wall time of the last :meth:`run`."""
-        source = _WALL_TIME[self.device.figure_kind]
-        return WallTime(wall_ms=self._wall_ms, source=source)
+        kind = self.device.figure_kind
+        return WallTime(wall_ms=self._wall_ms, kind=kind, source=_WALL_SOURCES[kind])
 
     @property
     def requirement(self) -> str:
         """The runtime as a pinned requirement, to load the same version elsewhere."""
-        return f"{self.facts['runtime']}=={self.facts['version']}"
+        row = self.request.runtime
+        if row.distribution and row.brought == "wheel":
+            return f"{row.distribution}=={self.facts['version']}"
+        return self.request.requirement
 
     def again(self, *, threads: int | None = None) -> Session:
         """The same model in a second, fresh worker, with other ``threads`` where given."""
-        request = self._request if threads is None else {**self._request, "threads": threads}
-        return Session(self.device, self.model, self._spec, request, self.timeout_s)
+        threads = self.request.threads if threads is None else threads
+        return self._another(replace(self.request, threads=threads))
 
     def other(self, model: ModelFile) -> Session:
         """Another model in a fresh worker, with the runtime and options of this session."""
-        request = {key: value for key, value in self._request.items() if key != "resize"}
-        return Session(self.device, model, self._spec, request, self.timeout_s)
+        request = replace(
+            self.request,
+            content=model.content,
+            file_name=str(model.path),
+            format=model.format,
+            shapes=(),
+        )
+        return self._another(request)
+
+    def _another(self, request: LoadRequest) -> Session:
+        session: Session = self.device.open_session(request, timeout_s=self.timeout_s)
+        return session
 
     # -- running -----------------------------------------------------------------------------
 
@@ -167,6 +183,17 @@ class Session:
                 result = self._once(self._arranged(inputs))
             self._wall_ms = (time.perf_counter() - started) * 1e3
             return result
+
+    def run_unchecked(self, arrays: Iterable[Array]) -> Outputs:
+        """Run the model on ``arrays`` as they are, not held against its inputs: to see whether the
+        runtime itself refuses what :meth:`run` would not have sent.
+
+        Raises:
+            DeviceFailed: the worker died (and how), ran out of time, or the runtime complained.
+        """
+        with self._lock:
+            self._worker.ready()
+            return self._send([np.ascontiguousarray(array) for array in arrays])
 
     def run_many(self, samples: Iterable[Any]) -> list[Outputs]:
         """Run the model on each of ``samples``; many examples cost one round trip.
@@ -216,9 +243,9 @@ class Session:
     def _batch(self, group: list[list[Array]]) -> list[Outputs]:
         self._fit(group[0])
         stacked = [np.stack(column) for column in zip(*group, strict=True)]
-        header = {"op": "batch", "count": len(group), "tensors": _described(stacked)}
-        self._transmit(wire.encode(header, sum(a.nbytes for a in stacked)), stacked)
-        whole = self._receive_outputs()
+        header = {"op": wire.Op.BATCH, "count": len(group), "tensors": _described(stacked)}
+        head = wire.encode(header, sum(a.nbytes for a in stacked))
+        whole = self._outputs(*self._worker.exchange(head, stacked))
         return [
             Outputs((name, values[position].copy()) for name, values in whole.items())
             for position in range(len(group))
@@ -231,7 +258,7 @@ class Session:
             InputError: no such input.
             RuntimeFailed: the model cannot be resized that way.
         """
-        wanted = {name: [int(n) for n in shape] for name, shape in shapes.items()}
+        wanted = {name: tuple(int(n) for n in shape) for name, shape in shapes.items()}
         names = [tensor.name for tensor in self.inputs]
         for name in wanted:
             if name not in names:
@@ -239,32 +266,24 @@ class Session:
                     f"the model has no input {name!r}", next_step=f"its inputs are: {names}"
                 )
         with self._lock:
-            self._describe(self._ask({"op": "resize", "shapes": wanted}))
-            self._request["resize"] = wanted
+            self._describe(self._ask({"op": wire.Op.RESIZE, "shapes": wanted}))
+            kept = {**dict(self.request.shapes), **wanted}
+            self.request = replace(self.request, shapes=tuple(sorted(kept.items())))
 
     def memory(self) -> MemoryUse:
         """Resident memory of the worker now."""
-        answer = self._ask({"op": "memory"})
+        answer = self._ask({"op": wire.Op.MEMORY})
         return MemoryUse(
             peak_mib=answer["peak_rss_kib"] / 1024,
             rss_mib=answer["rss_kib"] / 1024,
+            model_mib=answer["model_kib"] / 1024,
+            kind=self.device.figure_kind,
             source=self.device.memory_source,
         )
 
-    def run_unchecked(self, arrays: Iterable[Array]) -> Outputs:
-        """Run the model on ``arrays`` as they are, not held against its inputs: to see whether the
-        runtime itself refuses what :meth:`run` would not have sent.
-
-        Raises:
-            DeviceFailed: the worker died, or the runtime complained (``RuntimeFailed``).
-        """
-        with self._lock:
-            self._send([np.ascontiguousarray(array) for array in arrays])
-            return self._receive_outputs()
-
     def ping(self) -> None:
         """One empty round trip to the worker."""
-        self._ask({"op": "ping"})
+        self._ask({"op": wire.Op.PING})
 
     def bare_loop_s(self, inputs: Any, repeats: int) -> list[float]:
         """Seconds of ``repeats`` invocations in a loop inside the worker, no frames around them;
@@ -272,7 +291,7 @@ class Session:
         with self._lock:
             arrays = self._arranged(inputs)
             self._fit(arrays)
-            header = {"op": "bench", "repeats": repeats, "tensors": _described(arrays)}
+            header = {"op": wire.Op.BENCH, "repeats": repeats, "tensors": _described(arrays)}
             seconds: list[float] = self._ask(header, *arrays)["seconds"]
             return seconds
 
@@ -323,47 +342,20 @@ class Session:
         with self._lock:
             arrays = self._arranged(inputs)
             self._fit(arrays)
-            header = {"op": "clock", "repeats": repeats, "tensors": _described(arrays)}
+            header = {"op": wire.Op.CLOCK, "repeats": repeats, "tensors": _described(arrays)}
             return self._ask(header, *arrays)
 
     # -- the worker --------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        self._hang_up()
-        self._socket_name = self.device._warm(self._spec)
-        self._generation = self.device.hold.generation
-        try:
-            stream = self.device.hold.connect(self._socket_name, timeout_s=self.timeout_s)
-        except OSError:
-            self._died("loading the model")
-        try:
-            stream.send({"op": "load", **self._request}, self.model.content)
-            self._stream = stream
-            hello, _ = self._receive()
-            self._pid = hello["pid"]
-            self.facts.update(hello)
-            answer, _ = self._receive()
-        except wire.WireError as error:
-            raise InternalError(f"the agent's answer is not understood: {error}") from error
-        except BrokenPipeError:
-            self._died("loading the model")
-        if not answer["ok"]:
-            self._hang_up()
-            load = FailedLoad(
-                device=self.device.name,
-                model=str(self.model.path),
-                model_bytes=len(self.model.content),
-                runtime=self.runtime,
-                requirement=self._spec,
-            )
-            raise self.device.endings.load_failed(load, answer)
+    def _loaded(self, answer: wire.Header) -> None:
+        """A new worker has the model: give it the shapes that the one before had."""
         self._describe(answer)
-        for name, shape in self._request.get("resize", {}).items():
-            self._describe(self._ask({"op": "resize", "shapes": {name: shape}}))
+        for name, shape in self.request.shapes:
+            self._describe(self._worker.ask({"op": wire.Op.RESIZE, "shapes": {name: list(shape)}}))
 
     def _describe(self, answer: Mapping[str, Any]) -> None:
         self.facts.update(answer)
-        if self.model.format == "onnx":
+        if self.model.format.quantization:
             answer = self._with_quantization(answer)
         self.inputs = tuple(tensor_from(i, t) for i, t in enumerate(answer["inputs"]))
         names: set[str] = set()
@@ -377,19 +369,16 @@ class Session:
         self.outputs = tuple(outputs)
 
     def _with_quantization(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Scales and zero points from the ONNX file; its runtime does not tell them."""
-        from edge_harness.models import onnx as onnx_file
-
+        """Scales and zero points from the model's file, where its runtime does not tell them."""
         integers = ("int8", "uint8", "int16", "uint16", "int32")
         tensors = [*answer["inputs"], *answer["outputs"]]
         if not any(t["dtype"] in integers for t in tensors):
             return answer
-        if not onnx_file.installed():
-            self.facts["quantization"] = onnx_file.MISSING
-            return answer
         if self._quantization is None:
-            model = onnx_file.parse(self.model.content, self.model.path)
-            self._quantization = onnx_file.quantization(model, [t["name"] for t in tensors])
+            names = [t["name"] for t in tensors]
+            self._quantization, note = self.model.format.quantization(self.model, names)
+            if note:
+                self.facts["quantization"] = note
 
         def described(fields: Mapping[str, Any]) -> Mapping[str, Any]:
             known = (self._quantization or {}).get(fields["name"])
@@ -414,20 +403,28 @@ class Session:
 
     def _fit(self, arrays: list[Array]) -> None:
         """Have a worker whose input shapes are those of ``arrays``."""
-        if self._stream is None or self._generation != self.device.hold.generation:
-            self._open()
+        self._worker.ready()
         changed = {
             tensor.name: list(array.shape)
             for tensor, array in zip(self.inputs, arrays, strict=True)
             if array.shape != tensor.shape
         }
         if changed:
-            self._describe(self._ask({"op": "resize", "shapes": changed}))
+            self._describe(self._ask({"op": wire.Op.RESIZE, "shapes": changed}))
 
     def _once(self, arrays: list[Array]) -> Outputs:
         self._fit(arrays)
-        self._send(arrays)
-        return self._receive_outputs()
+        return self._send(arrays)
+
+    def _send(self, arrays: list[Array]) -> Outputs:
+        key = tuple([(array.dtype, array.shape) for array in arrays])
+        head = self._heads.get(key)
+        if head is None:
+            header = {"op": wire.Op.RUN, "tensors": _described(arrays)}
+            head = wire.encode(header, sum(a.nbytes for a in arrays))
+            if len(self._heads) < 64:
+                self._heads[key] = head
+        return self._outputs(*self._worker.exchange(head, arrays))
 
     def _run_signature(self, signature: str, inputs: Any) -> Outputs:
         known = self.signatures
@@ -443,55 +440,19 @@ class Session:
                 next_step="pass {name: array}",
             )
         arrays = [np.ascontiguousarray(inputs[name]) for name in wanted]
-        if self._stream is None or self._generation != self.device.hold.generation:
-            self._open()
+        self._worker.ready()
         header = {
-            "op": "run",
+            "op": wire.Op.RUN,
             "signature": signature,
             "names": list(wanted),
             "tensors": _described(arrays),
         }
-        self._transmit(wire.encode(header, sum(a.nbytes for a in arrays)), arrays)
-        return self._receive_outputs(known[signature]["outputs"])
+        head = wire.encode(header, sum(a.nbytes for a in arrays))
+        return self._outputs(*self._worker.exchange(head, arrays), known[signature]["outputs"])
 
-    def _send(self, arrays: list[Array]) -> None:
-        key = tuple([(array.dtype, array.shape) for array in arrays])
-        head = self._heads.get(key)
-        if head is None:
-            head = wire.encode(
-                {"op": "run", "tensors": _described(arrays)}, sum(a.nbytes for a in arrays)
-            )
-            if len(self._heads) < 64:
-                self._heads[key] = head
-        self._transmit(head, arrays)
-
-    def _transmit(self, head: bytes, arrays: list[Array]) -> None:
-        assert self._stream is not None
-        try:
-            self._stream.send_encoded(
-                # As bytes by numpy: memoryview cannot cast complex numbers.
-                head,
-                *[array.reshape(-1).view(np.uint8).data for array in arrays if array.nbytes],
-            )
-        except TimeoutError:
-            raise self._timed_out("taking the inputs") from None
-        except OSError:
-            self._died("taking the inputs")
-
-    def _receive(self) -> tuple[wire.Header, bytes]:
-        assert self._stream is not None
-        try:
-            return self._stream.receive()
-        except TimeoutError:
-            raise self._timed_out("answering") from None
-        except (wire.WireError, OSError):
-            self._died("loading the model" if not self.inputs else "running the model")
-            raise
-
-    def _receive_outputs(self, names: list[str] | None = None) -> Outputs:
-        header, payload = self._receive()
-        if not header["ok"]:
-            raise self._run_error(header)
+    def _outputs(
+        self, header: wire.Header, payload: bytes, names: list[str] | None = None
+    ) -> Outputs:
         result = Outputs()
         offset = 0
         labels = names or [tensor.name for tensor in self.outputs]
@@ -503,48 +464,15 @@ class Session:
             offset += count * kind.itemsize
         return result
 
-    def _run_error(self, header: Mapping[str, Any]) -> Exception:
-        text = f"{header.get('type', 'error')}: {header['error']}"
-        if header["kind"] == "memory":
-            return self.device.endings.out_of_memory(f"running {str(self.model.path)!r}", text)
-        return RuntimeFailed(
-            f"{self.runtime} on {self.device.name} failed: {text}",
-            next_step="look at the device's log (device.log())",
-            details={"runtime": self.runtime, "device": self.device.name},
-        )
-
     def _ask(self, header: wire.Header, *arrays: Array) -> wire.Header:
         with self._lock:
-            if self._stream is None or self._generation != self.device.hold.generation:
-                self._open()
-            self._transmit(wire.encode(header, sum(a.nbytes for a in arrays)), list(arrays))
-            answer, _ = self._receive()
-        if not answer["ok"]:
-            raise self._run_error(answer)
-        return answer
-
-    def _hang_up(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-    def _died(self, doing: str) -> NoReturn:
-        """Raise what ended the worker."""
-        self._hang_up()
-        raise self.device.endings.worker_death(
-            self._spec, self._socket_name, self._pid, f"{doing} {str(self.model.path)!r}"
-        ) from None
-
-    def _timed_out(self, doing: str) -> DeviceTimeout:
-        self._hang_up()
-        self.device.endings.end_worker(self._socket_name, self._pid, kill=True)
-        return self.device.endings.timed_out("the worker", doing, self.timeout_s)
+            return self._worker.ask(header, *arrays)
 
     def close(self) -> None:
         """End the worker. Idempotent."""
         with self._lock:
             self._closed = True
-            self._hang_up()
+            self._worker.close()
 
     def __enter__(self) -> Session:
         return self

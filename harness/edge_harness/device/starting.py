@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from edge_harness.device.device import Device
 from edge_harness.device.lease import Lease
-from edge_harness.device.request import DeviceRequest, Progress
+from edge_harness.device.loading import likely_parents, wanted_parent
+from edge_harness.device.request import DeviceRequest
 from edge_harness.engines import StartSpec
 from edge_harness.engines.choose import choose_engine
 from edge_harness.errors import BrokenExtension
-from edge_harness.models.file import pinned, runtime_requirement
-from edge_harness.runtimes import FORMATS
-
-if TYPE_CHECKING:
-    from edge_harness.image import Environment
-    from edge_harness.profiles import Profile
 
 
 def start_device(request: DeviceRequest) -> Device:
@@ -62,49 +55,15 @@ def start_device(request: DeviceRequest) -> Device:
         kernel=kernel,
         state_dir=lease.state_dir,
         limits=request.limits,
-        warm=_warm_runtime(request.warm, environment, progress)
+        warm=(wanted_parent(environment, *request.warm, progress),)
         if request.warm
-        else _likely_runtime(
+        else likely_parents(
             profile, environment, request.runtimes, fetch=wanted.runtime, progress=progress
         ),
         progress=progress,
         instrumentation=request.instrumentation,
     )
     return Device(request, choice=choice, lease=lease, spec=spec, environment=environment)
-
-
-def _warm_runtime(
-    warm: tuple[str, str], environment: Environment, progress: Progress | None
-) -> tuple[str, ...]:
-    from edge_harness.image import ensure_layer
-
-    module, requirement = warm
-    return (f"{ensure_layer(environment, [requirement], progress).key}:{module}",)
-
-
-def _likely_runtime(
-    profile: Profile,
-    environment: Environment,
-    runtimes: Sequence[str],
-    *,
-    fetch: bool,
-    progress: Progress | None,
-) -> tuple[str, ...]:
-    """The runtime most tests will ask for, imported while the device still comes up. Unless
-    ``fetch``, only if it is in the cache already: what is saved with the runtime imported is
-    used many times, what is started for one run is not."""
-    from edge_harness.image import ensure_layer, layer_key
-
-    defaults = profile.runtimes.defaults()
-    module = profile.default_runtime(FORMATS["tflite"])
-    requirement = defaults.get(module)
-    pin = pinned(None, runtimes, "tflite")
-    if pin is not None:
-        module, requirement = runtime_requirement(pin, defaults)
-    if requirement and fetch:
-        return (f"{ensure_layer(environment, [requirement], progress).key}:{module}",)
-    key = layer_key(environment, [requirement]) if requirement else None
-    return (f"{key}:{module}",) if key else ()
 
 
 __all__ = ["start_device"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edge_harness.image import Environment, Image
     from edge_harness.image.kernel import Kernel
     from edge_harness.profiles import Profile
+    from edge_harness.runtimes import WarmParent
     from edge_harness.system.checks import Check
 
 
@@ -123,8 +124,8 @@ class StartSpec:
     """A folder of this device alone on the host. Sockets live in ``state_dir / "run"`` (which
     the device sees as ``/run/edge``), the device's log in ``state_dir / "device.log"``."""
     kernel: Kernel | None = None
-    warm: tuple[str, ...] = ()
-    """Runtime layers to import at start, as ``layer_key:runtime`` (see ``edge_harness.agent``)."""
+    warm: tuple[WarmParent, ...] = ()
+    """Runtimes to import at start."""
     limits: Limits = field(default_factory=Limits)
     network: str = "none"
     env: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,7 @@ its standard library; runtimes come from layers, which it imports from the folde
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Sequence
@@ -49,8 +50,8 @@ def agent_argv(
     argv.append(f"{agent_dir}/edge_harness/agent/main.py")
     argv += ["--run-dir", run_dir, "--linger-s", f"{LINGER_S:g}"]
     argv += ["--cpus", str(spec.profile.cpu.cores)]
-    for runtime in spec.warm:
-        argv += ["--warm", runtime]
+    for parent in spec.warm:
+        argv += ["--warm", json.dumps(parent.header(), separators=(",", ":"))]
     return argv
 
 

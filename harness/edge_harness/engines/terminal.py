@@ -51,7 +51,7 @@ def _connect(machine: Machine, note: str, prompt: str) -> None:
     stream = wire.Stream(sock)
     stream.send(
         {
-            "op": "terminal",
+            "op": wire.Op.TERMINAL,
             "argv": ["/bin/sh", "-c", _SHELL, "sh", note],
             "env": {"PS1": prompt, "TERM": os.environ.get("TERM", "dumb"), "HOME": "/root"},
             "size": [size.lines, size.columns],
@@ -86,7 +86,7 @@ def _status(machine: Machine, note: str) -> int:
     stream = wire.Stream(sock)
     try:
         argv = ["/bin/sh", "-c", 'cat "$1"; rm -f "$1"', "sh", note]
-        stream.send({"op": "exec", "argv": argv, "timeout_s": 30})
+        stream.send({"op": wire.Op.EXEC, "argv": argv, "timeout_s": 30})
         answer, payload = stream.receive()
     finally:
         stream.close()

@@ -64,10 +64,5 @@ def graph_of(model: ModelFile) -> Graph:
         MissingTool: an ONNX model, and the package ``onnx`` is not installed.
         UnsupportedModel: the file has something that cannot be taken apart.
     """
-    if model.format == "onnx":
-        from edge_harness.fidelity.graph_onnx import OnnxGraph
-
-        return OnnxGraph(model)
-    from edge_harness.fidelity.graph_tflite import LiteGraph
-
-    return LiteGraph(model)
+    graph: Graph = model.format.graph(model)
+    return graph

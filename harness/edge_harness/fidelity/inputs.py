@@ -11,6 +11,7 @@ import numpy as np
 from edge_harness.errors import InputError
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Array, Outputs, Tensor, checked, in_order
+from edge_harness.runtimes import Format
 
 #: How a sample becomes the reference's, or a name the reference's: see ``compare``.
 InputMap = Callable[[dict[str, Array]], Any] | Mapping[str, str] | None
@@ -131,15 +132,15 @@ def matched(
 
 
 def laid_out(
-    array: Array, source_format: str, target_format: str, shape: Sequence[int] | None = None
+    array: Array, source: Format, target: Format, shape: Sequence[int] | None = None
 ) -> Array:
-    """``array`` in the layout of the other format: TFLite keeps channels last, ONNX second.
+    """``array`` in the layout of the other format: some keep channels last, some second.
 
-    Between models of one format nothing is moved; nor where the array already fits ``shape``
-    (-1 means any size), unless that is ambiguous.
+    Between models of one layout nothing is moved, nor where a format has none; nor where the array
+    already fits ``shape`` (-1 means any size), unless that is ambiguous.
     """
-    moves = _CHANNELS_FIRST if target_format == "onnx" else _CHANNELS_LAST
-    if source_format == target_format or array.ndim not in moves:
+    moves = {"first": _CHANNELS_FIRST, "last": _CHANNELS_LAST}.get(target.channels, {})
+    if not source.channels or source.channels == target.channels or array.ndim not in moves:
         return array
     moved: Array = np.transpose(array, moves[array.ndim])
     if shape is None or _fits(moved, shape):

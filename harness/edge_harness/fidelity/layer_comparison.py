@@ -14,6 +14,7 @@ from edge_harness.fidelity.inputs import laid_out
 from edge_harness.fidelity.layer_rows import Layer
 from edge_harness.fidelity.tolerances import Tolerances
 from edge_harness.models.tensors import Array, Tensor
+from edge_harness.runtimes import Format
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
@@ -34,7 +35,7 @@ class Comparison:
     counterparts: Mapping[str, str]
     walked: Walk
     expected: Walk
-    formats: tuple[str, str]
+    formats: tuple[Format, Format]
     limits: Tolerances
     same_arithmetic: bool
     """Whether both models compute in integers, or both in reals."""

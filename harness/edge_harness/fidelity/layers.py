@@ -167,7 +167,8 @@ def _disturbed(
 ) -> bool | None:
     """Whether watching changed the result, which it may where a runtime fuses operators; None
     where there is nothing to fuse, so that it was not looked at."""
-    if session.model.format == "tflite" and not session.facts["delegates"]:
+    fuses = session.request.runtime.fuses
+    if fuses == "with delegates" and not session.facts["delegates"]:
         return None
     outputs = session.run(list(sample))
     for tensor in session.outputs:

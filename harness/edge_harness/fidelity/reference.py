@@ -14,7 +14,7 @@ from edge_harness.evidence import FigureKind
 from edge_harness.fidelity.evaluator import Evaluator
 from edge_harness.fidelity.inputs import Runner
 from edge_harness.models.file import ModelFile, read_model
-from edge_harness.models.onnx import dequantized, installed, parse, uses_integers
+from edge_harness.runtimes import resolve
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
@@ -55,8 +55,8 @@ def opened(session: Session, reference: Reference, by: Way = "trusted") -> Itera
         yield reference
         return
     model = session.model if reference is None else read_model(reference)
-    if by == "trusted" and model.format == "onnx":
-        yield Evaluator(model)
+    if by == "trusted" and model.format.evaluator:
+        yield model.format.evaluator(model)
         return
     if by == "device":
         if model.content == session.model.content:
@@ -64,7 +64,8 @@ def opened(session: Session, reference: Reference, by: Way = "trusted") -> Itera
                 f"by='device' would compare {model.path.name!r} with itself",
                 next_step="use by='trusted', or a session on another device",
             )
-        runtime = session.requirement if model.format == session.model.format else None
+        same = session.request.runtime.runs(model.format)
+        runtime = session.requirement if same else None
         with session.device.load(model.path, runtime=runtime) as loaded:
             yield loaded
         return
@@ -91,12 +92,15 @@ def reference_session(
     from edge_harness.opening import open_device
 
     file = read_model(model) if model is not None else session.model
-    # A model of the other format has no runtime in common with the session: its profile's then.
-    runtime = session.requirement if file.format == session.model.format else None
+    row = session.request.runtime
+    runtime: str | None = session.requirement
+    if not row.runs(file.format):  # none in common with the session: its profile's then
+        runtime = None
+        row, _ = resolve(session.device.profile, file.format)
     with open_device(session.device.profile, engine=native_engine()) as host:
         try:
             loaded = host.load(
-                file.path, runtime=runtime, kernels="reference" if trusted else "xnnpack"
+                file.path, runtime=runtime, options=dict(row.reference_options) if trusted else None
             )
         except EdgeError as error:
             marked = {"reference": str(file.path), **error.details}
@@ -121,15 +125,12 @@ def doubt_about(reference: Runner) -> str:
         return ""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return ""
-    if reference.facts["kernels"] == "reference" or not computes_in_integers(reference.model):
+    plain = reference.request.runtime.reference_options
+    if plain and set(plain) <= set(reference.request.options):
         return ""
-    if reference.model.format == "onnx":
-        why = (
-            "without VNNI its U8×S8 products saturate in 16 bits (onnxruntime issues 6004 and "
-            "20479: off by up to 313), and it does not fuse S8×S8 QDQ as Arm does"
-        )
-    else:
-        why = "its kernels round otherwise than Arm's (47 of 65 layers of MobileNet v2 differed)"
+    why = reference.model.format.x86_doubt
+    if not why or not computes_in_integers(reference.model):
+        return ""
     return (
         f"{side(reference)} is no golden reference for the int8 model "
         f"{reference.model.path.name!r}: x86 with optimised kernels; {why}. Use the file itself "
@@ -139,24 +140,17 @@ def doubt_about(reference: Runner) -> str:
 
 def computes_in_integers(model: ModelFile) -> bool:
     """Whether the model has operators on quantized integers."""
-    if model.format == "onnx":
-        return uses_integers(model.content)
-    from edge_harness.fidelity.graph_tflite import has_quantized_tensors
-
-    return has_quantized_tensors(model.content)
+    look = model.format.computes_in_integers
+    return bool(look and look(model.content))
 
 
 def output_steps(model: ModelFile) -> dict[str, float]:
     """Quantization steps of real outputs that were integers until the last operator, as of most
     models that are float at both ends and int8 inside. Of an ONNX model only where the package
     ``onnx`` is there to look into it."""
-    if model.format == "onnx":
-        if not (installed() and computes_in_integers(model)):
-            return {}
-        return dequantized(parse(model.content, model.path))
-    from edge_harness.fidelity.graph_tflite import LiteGraph
-
-    return LiteGraph(model).dequantized()
+    look = model.format.output_steps
+    steps: dict[str, float] = look(model) if look else {}
+    return steps
 
 
 def figure_kind(runner: Runner) -> FigureKind:

@@ -17,6 +17,11 @@ from edge_harness.image.build import (
     layers_dir,
 )
 from edge_harness.image.environment import Environment, host_environment
+from edge_harness.image.runtime_layers import (
+    cached_parent,
+    ensure_runtime_layers,
+    warm_parent,
+)
 from edge_harness.image.store import gc, list_images, remove
 
 __all__ = [
@@ -24,12 +29,15 @@ __all__ = [
     "Image",
     "Layer",
     "agent_dir",
+    "cached_parent",
     "ensure_image",
     "ensure_layer",
+    "ensure_runtime_layers",
     "gc",
     "host_environment",
     "layer_key",
     "layers_dir",
     "list_images",
     "remove",
+    "warm_parent",
 ]

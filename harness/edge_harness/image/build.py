@@ -66,6 +66,12 @@ class Layer:
     def digest(self) -> str:
         return _digest(self.lock)
 
+    @property
+    def what(self) -> str:
+        """Its content, in words."""
+        wheels = ", ".join(f"{each['name']} {each['version']}" for each in self.lock["wheels"])
+        return wheels or str(self.lock.get("what", "nothing"))
+
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

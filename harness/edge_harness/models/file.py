@@ -3,25 +3,11 @@ what their name says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
-from edge_harness.errors import ModelError, OptionError
-
-#: Names a user may give for a runtime, and the distribution that carries it.
-RUNTIMES = {"tflite": "tflite-runtime", "litert": "ai-edge-litert", "onnx": "onnxruntime"}
-_MODULE = {package: name for name, package in RUNTIMES.items()}
-Kernels = Literal["xnnpack", "builtin", "reference"]
-KERNELS: tuple[Kernels, ...] = get_args(Kernels)
-#: ONNX Runtime's levels of graph optimization, the default first.
-GraphOptimization = Literal["all", "extended", "basic", "disabled"]
-GRAPH_OPTIMIZATION: tuple[GraphOptimization, ...] = get_args(GraphOptimization)
-_TFLITE_IDENTIFIER = b"TFL3"
+from edge_harness.errors import ModelError
+from edge_harness.runtimes import FORMATS, RUNTIMES, Format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +16,7 @@ class ModelFile:
 
     path: Path
     content: bytes
-    format: str
-    """``tflite`` or ``onnx``."""
+    format: Format
 
 
 def read_model(path: str | Path) -> ModelFile:
@@ -51,14 +36,13 @@ def read_model(path: str | Path) -> ModelFile:
     except IsADirectoryError:
         raise ModelError(
             f"{str(path)!r} is a folder, not a model file",
-            next_step="name a .tflite or .onnx file (convert a SavedModel first)",
+            next_step=f"name a {_endings()} file (convert a SavedModel first)",
         ) from None
     except OSError as error:
         raise ModelError(
             f"the model file {str(path)!r} cannot be read: {error.strerror}",
             next_step="check its permissions",
         ) from None
-    suffix = path.suffix.lower()
     if not content:
         raise ModelError(
             f"the model file {str(path)!r} is empty (0 bytes)",
@@ -69,85 +53,66 @@ def read_model(path: str | Path) -> ModelFile:
             f"{str(path)!r} is a Git LFS pointer, not the model itself",
             next_step="run 'git lfs pull'",
         )
-    if content[4:8] == _TFLITE_IDENTIFIER:
-        _verify(path, content)
-        return ModelFile(path=path, content=content, format="tflite")
-    if suffix in (".tflite", ".lite"):
+    found = recognised(path, content)
+    why = found.damage(content) if found.damage else ""
+    if why:
         raise ModelError(
-            f"{str(path)!r} is not a TFLite model: bytes 4 to 8 are {content[4:8]!r}, not "
-            f"{_TFLITE_IDENTIFIER!r}, and it begins with {content[:16]!r}",
-            next_step="export it again with the TFLite converter",
+            f"the model file {str(path)!r} ({len(content)} bytes) is damaged or cut short: {why}",
+            next_step="export or download it again and compare the size",
         )
-    if suffix == ".onnx":
-        # The first field of an ONNX ModelProto in practice: ir_version, a varint (onnx.proto3).
-        if content[0] not in (0x08, 0x12, 0x1A, 0x3A, 0x42):
-            raise ModelError(
-                f"{str(path)!r} is not an ONNX model: it begins with {content[:16]!r}",
-                next_step="export it again; check it with onnx.checker",
-            )
-        return ModelFile(path=path, content=content, format="onnx")
+    return ModelFile(path=path, content=content, format=found)
+
+
+def recognised(path: Path, content: bytes) -> Format:
+    """The format of a model file: by its signature where that is certain, whatever it is called;
+    else by its name, which its bytes must bear out.
+
+    Raises:
+        ModelError: it is of no known format, or not what its name says.
+    """
+    suffix = path.suffix.lower()
+    named = None
+    for row in FORMATS.lazily():
+        if row.certain and row.signed(content):
+            return row
+        if suffix in row.suffixes:
+            named = named or row
+        # Nothing after a name that its bytes bear out can be certain of another format.
+        if named is not None and named.signed(content):
+            return named
+    if named is None:
+        raise ModelError(
+            f"{str(path)!r} is no model of a known format ({', '.join(_titles())}): it begins "
+            f"with {content[:16]!r}",
+            next_step=f"use a {_endings()} file{_not_registered()}",
+        )
+    if not named.signatures:
+        return named
+    at = named.signatures[0][0]
+    wanted = " or ".join(repr(mark) for _, mark in named.signatures)
+    there = content[at : at + len(named.signatures[0][1])]
     raise ModelError(
-        f"{str(path)!r} is neither a TFLite nor an ONNX model (it begins with {content[:16]!r})",
-        next_step="use a .tflite or .onnx file",
+        f"{str(path)!r} is not {_a(named.title)} model: at byte {at} it has {there!r}, not "
+        f"{wanted}, and it begins with {content[:16]!r}",
+        next_step=named.export,
     )
 
 
-def _verify(path: Path, content: bytes) -> None:
-    from edge_harness.models.tflite import Damaged, verify
-
-    try:
-        verify(content)
-    except Damaged as error:
-        raise ModelError(
-            f"the model file {str(path)!r} ({len(content)} bytes) is damaged or cut short: {error}",
-            next_step="export or download it again and compare the size",
-        ) from None
+def _a(title: str) -> str:
+    return f"{'an' if title[0] in 'AEIO' else 'a'} {title}"
 
 
-def pinned(asked: str | None, pins: Sequence[str], model_format: str) -> str | None:
-    """The runtime to take where ``asked`` leaves its version open: the first of ``pins`` that
-    fits, else ``asked``.
-
-    ``pins`` are what a project or a run has set (``edge_runtime``, ``--edge-runtime``). A version
-    that ``asked`` names stands; a bare name (``onnx``) takes the pin of the same runtime; None
-    takes any pin for the format.
-
-    Raises:
-        OptionError: ``asked`` or a pin names no runtime.
-    """
-    wanted = None
-    if asked is not None:
-        wanted, requirement = runtime_requirement(asked, {})
-        if Requirement(requirement).specifier:
-            return asked
-    for pin in pins:
-        module, _ = runtime_requirement(pin, {})
-        if module == wanted or (wanted is None and (module == "onnx") == (model_format == "onnx")):
-            return pin
-    return asked
+def _titles() -> list[str]:
+    return [row.title for row in FORMATS.values()]
 
 
-def runtime_requirement(asked: str, defaults: dict[str, str]) -> tuple[str, str]:
-    """``(agent module, requirement)`` for a runtime as a user names it.
+def _endings() -> str:
+    return " or ".join(row.suffixes[0] for row in FORMATS.values())
 
-    ``asked`` is ``tflite``, ``litert``, ``onnx``, a distribution (``onnxruntime``) or a pinned
-    one (``onnxruntime==1.21.0``); ``defaults`` maps the short names to requirements.
 
-    Raises:
-        OptionError: no such runtime.
-    """
-    try:
-        requirement = Requirement(RUNTIMES.get(asked, asked))
-        name = canonicalize_name(requirement.name)
-    except InvalidRequirement:
-        requirement, name = None, canonicalize_name("")
-    if requirement is None or name not in _MODULE:
-        raise OptionError(
-            f"there is no runtime {asked!r}",
-            next_step=f"use one of {', '.join(RUNTIMES)}, or pin a version like "
-            "'onnxruntime==1.20.1'",
-        )
-    module = _MODULE[name]
-    if requirement.specifier:
-        return module, str(requirement)
-    return module, defaults.get(module) or str(requirement)
+def _not_registered() -> str:
+    broken = RUNTIMES.outside.broken
+    return f" (broken, and not asked: the runtimes {', '.join(broken)})" if broken else ""
+
+
+__all__ = ["ModelFile", "read_model", "recognised"]

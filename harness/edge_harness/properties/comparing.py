@@ -29,6 +29,7 @@ from edge_harness.properties.hunt import hunt
 from edge_harness.properties.hunted import Hunt
 from edge_harness.properties.judging import NOT_RUN, Judged, answers, dead, pairwise
 from edge_harness.properties.smallest import Inputs
+from edge_harness.runtimes import Format
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
@@ -128,7 +129,7 @@ class _Pair:
 
     mine: Tensor
     theirs: Tensor
-    formats: tuple[str, str]
+    formats: tuple[Format, Format]
 
     def wanted(self, outputs: Outputs, like: Array) -> Array:
         value = outputs[self.theirs.name]

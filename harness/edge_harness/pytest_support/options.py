@@ -260,13 +260,13 @@ def _runtimes(config: pytest.Config) -> tuple[str, ...]:
     ):
         if not values:
             continue
-        from edge_harness.errors import OptionError
-        from edge_harness.models.file import runtime_requirement
+        from edge_harness.errors import EdgeError
+        from edge_harness.runtimes import named
 
         for value in values:
             try:
-                runtime_requirement(value, {})
-            except OptionError as error:
+                named(value)
+            except EdgeError as error:
                 raise pytest.UsageError(f"{source}: {error}") from None
         return tuple(values)
     return ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_harness.agent.runtimes._arrays import Packer, unpack
+from edge_harness.agent.runtimes.arrays import Packer, unpack
 
 
 class LiteSession:

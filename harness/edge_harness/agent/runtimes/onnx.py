@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from edge_harness.agent.runtimes._arrays import Packer, unpack
+from edge_harness import wire
+from edge_harness.agent.runtimes.arrays import Array, ArraySession, unpack
 
 #: Loaded once before any worker; see parent.rehearse.
 REHEARSAL = "rehearsal.onnx"
-#: As edge_harness.models.file.GRAPH_OPTIMIZATION names them.
+#: As the option "graph_optimization" of edge_harness.runtimes names them.
 LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -38,9 +39,11 @@ def warm() -> dict[str, Any]:
     }
 
 
-class Session:
-    def __init__(self, header: dict[str, Any], payload: bytes) -> None:
+class Session(ArraySession):
+    def __init__(self, header: wire.Header, payload: bytes) -> None:
         import onnxruntime
+
+        super().__init__()
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = header.get("threads") or 1
@@ -50,7 +53,7 @@ class Session:
         options.graph_optimization_level = getattr(
             onnxruntime.GraphOptimizationLevel, LEVELS[self.level]
         )
-        for key, value in (header.get("config") or {}).items():
+        for key, value in header.get("config") or ():
             options.add_session_config_entry(key, value)
         providers = header.get("providers") or ["CPUExecutionProvider"]
         missing = [p for p in providers if p not in onnxruntime.get_available_providers()]
@@ -62,12 +65,11 @@ class Session:
             )
         self.session = onnxruntime.InferenceSession(bytes(payload), options, providers=providers)
         self.names = [node.name for node in self.session.get_inputs()]
-        self.packer = Packer()
 
     def describe(self) -> dict[str, Any]:
         return {
-            "inputs": [self.tensor(node) for node in self.session.get_inputs()],
-            "outputs": [self.tensor(node) for node in self.session.get_outputs()],
+            "inputs": [self.described(node) for node in self.session.get_inputs()],
+            "outputs": [self.described(node) for node in self.session.get_outputs()],
             "signatures": {},
             "kernels": "onnxruntime-cpu"
             + ("" if self.level == "all" else f", graph optimization {self.level}"),
@@ -77,47 +79,24 @@ class Session:
         }
 
     @staticmethod
-    def tensor(node: Any) -> dict[str, Any]:
+    def described(node: Any) -> dict[str, Any]:
         kind = re.fullmatch(r"tensor\((\w+)\)", node.type)
         dtype = DTYPES.get(kind[1]) if kind else None
         if dtype is None:
             raise TypeError(f"tensor {node.name!r} is a {node.type}, which has no numpy equivalent")
         shape = [size if isinstance(size, int) else -1 for size in node.shape]
-        return {
-            "name": node.name,
-            "dtype": dtype,
-            "shape": [max(size, 1) for size in shape],
-            "shape_signature": shape,
-            "scales": [],
-            "zero_points": [],
-            "axis": 0,
-        }
+        return ArraySession.tensor(node.name, dtype, shape)
 
-    def resize(self, shapes: dict[str, list[int]]) -> None:
-        """ONNX Runtime takes any shape the model allows; nothing to prepare."""
+    def infer(self, arrays: list[Array]) -> list[Array]:
+        outputs: list[Array] = self.session.run(None, dict(zip(self.names, arrays)))
+        return outputs
 
-    def run(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
-        return self.packer(self.session.run(None, dict(zip(self.names, unpack(header, payload)))))
-
-    def run_batch(self, header: dict[str, Any], payload: bytes) -> tuple[Any, ...]:
-        """Many examples in one frame; their inputs and outputs are stacked."""
-        import numpy as np
-
-        batches = unpack(header, payload)
-        outputs = [
-            self.session.run(None, {n: b[i] for n, b in zip(self.names, batches)})
-            for i in range(header["count"])
-        ]
-        if any(a.shape != b.shape for row in outputs for a, b in zip(row, outputs[0])):
-            raise ValueError("the outputs of these examples have different shapes")
-        return self.packer([np.stack(column) for column in zip(*outputs)])
-
-    def invoker(self, header: dict[str, Any], payload: bytes) -> Callable[[], Any]:
-        """One inference and nothing else, for the device clock; inputs are set here."""
+    def invoker(self, header: wire.Header, payload: bytes) -> Callable[[], Any]:
+        """The feeds are made here, not where it is counted."""
         feeds = dict(zip(self.names, unpack(header, payload)))
         return lambda: self.session.run(None, feeds)
 
-    def bench(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
+    def bench(self, header: wire.Header, payload: bytes) -> dict[str, Any]:
         feeds = dict(zip(self.names, unpack(header, payload)))
         seconds = []
         for _ in range(header["repeats"]):

@@ -23,10 +23,9 @@ from edge_harness.clock.pipeline import core_named
 from edge_harness.clock.steps import steps_of
 from edge_harness.clock.trust import thread_equivalent
 from edge_harness.errors import EdgeError, UserError
-from edge_harness.models.file import KERNELS, RUNTIMES, read_model, runtime_requirement
+from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
-from edge_harness.runtimes import FORMATS
-from edge_harness.runtimes import RUNTIMES as ROWS
+from edge_harness.runtimes import FORMATS, RUNTIMES, load_request
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile, ProfileRegistry
@@ -103,7 +102,7 @@ def read_csv(path: Path | None, registry: ProfileRegistry) -> tuple[list[Wanted]
 
 
 def _is_file(model: str) -> bool:
-    return model.endswith((".tflite", ".onnx"))
+    return model.endswith(tuple(s for row in FORMATS.values() for s in row.suffixes))
 
 
 def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistry) -> Wanted:
@@ -115,17 +114,21 @@ def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistr
     threads = _number(row, "threads")
     if threads != int(threads) or not threads <= most:
         raise ValueError(f"threads = {row['threads']!r}, but {profile.name} has {most} core(s)")
-    kernels = row.get("kernels") or "xnnpack"
-    if kernels not in KERNELS:
-        raise ValueError(f"kernels = {kernels!r} is none of {', '.join(KERNELS)}")
+    kernels = row.get("kernels") or None
+    request = load_request(
+        read_model(model),
+        profile,
+        runtime=row.get("runtime") or None,
+        options={"kernels": kernels},
+    )
     return Wanted(
         id=name,
         board=profile.name,
         model=str(model),
         family=row.get("family") or model.stem,
         precision=row.get("precision") or "",
-        kernels=kernels,
-        runtime=row.get("runtime") or profile.default_runtime(FORMATS[read_model(model).format]),
+        kernels=request.header().get("kernels", ""),
+        runtime=row.get("runtime") or request.runtime.name,
         threads=int(threads),
         mhz=_number(row, "freq_mhz") if row.get("freq_mhz") else profile.cpu.mhz,
         latency_ms=_number(row, "latency_ms"),
@@ -155,9 +158,11 @@ def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
         # have them (its ruy does not see them); the measured builds of TFLite did, and so does
         # LiteRT's. The same instructions, or the fit would be of something else.
         dot = "asimddp" in boards.get(row.profile).cpu.features
+        runtime = RUNTIMES[row.runtime]
         if dot and row.kernels == "builtin" and row.precision != "fp32":
-            return "litert"
-        return str(row.runtime)
+            same_format = RUNTIMES.running(runtime.formats[0])
+            return next((each.name for each in same_format if each.dot_product), runtime.name)
+        return runtime.name
 
     wanted = [
         Wanted(
@@ -221,18 +226,13 @@ def _counted(
 ) -> tuple[Any, ...] | Left:
     try:
         model = read_model(file_of(row.model, row.precision))
-        module, requirement = runtime_requirement(row.runtime, profile.runtimes.defaults())
-        if row.runtime in RUNTIMES:
-            requirement = profile.runtime_requirement(ROWS[row.runtime])
-        subject = Subject(
-            model=model.path,
-            content=model.content,
-            format=model.format,
-            runtime=requirement,
-            module=module,
-            options=() if module == "onnx" else (("kernels", row.kernels),),
-            inputs=default_inputs(model),
+        request = load_request(
+            model,
+            profile,
+            runtime=row.runtime,
+            options={"kernels": row.kernels} if row.kernels else None,
         )
+        subject = Subject(request=request, inputs=default_inputs(model))
         counted = count(profile, subject, progress=progress)
     except EdgeError as error:
         return Left(id=row.id, reason=error.message)

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,35 +18,31 @@ from edge_harness.clock.trace import Counted, Trace, read_trace
 from edge_harness.errors import MissingAbility, MissingTool
 from edge_harness.image import agent_dir
 from edge_harness.models.tensors import Array
-from edge_harness.runtimes import FORMATS
 
 if TYPE_CHECKING:
     from edge_harness.device.device import Device
+    from edge_harness.device.session import Session
     from edge_harness.engines.abilities import Instruments
     from edge_harness.engines.choose import Choice
     from edge_harness.profiles import Profile
+    from edge_harness.runtimes import LoadRequest
 
 Progress = Callable[[str], None]
 #: Changes with the form of what is kept in the cache.
-VERSION = 3
+VERSION = 4
 #: Names what is counted and how. Give it another value with a change of the plugin or of the
 #: markers that can change a figure: everything is then counted anew.
 COUNTING = "b14161eda2be1d6f"
+#: For loading and for each inference: counting is slower than emulation alone.
+LOAD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is to be measured: all that decides the instructions which run."""
 
-    model: Path
-    content: bytes
-    format: str
-    runtime: str
-    """Pinned, as ``tflite-runtime==2.14.0``."""
-    module: str
-    """``tflite``, ``litert`` or ``onnx``."""
-    options: tuple[tuple[str, Any], ...]
-    """What else :meth:`edge_harness.device.device.Device.load` was given that decides kernels."""
+    request: LoadRequest
+    """Model, runtime and options; the number of threads does not matter, as one is counted."""
     inputs: tuple[Array, ...]
     """In the model's order."""
 
@@ -66,8 +62,8 @@ def plugin_argument(library: Path, out: str, profile: Profile, core: Core) -> st
 
 def operators_in(subject: Subject) -> list[Operator]:
     """The operators of the subject's model file, in order."""
-    row = FORMATS[subject.format]
-    found: list[Operator] = row.operators(subject.content) if row.operators else []
+    look = subject.request.format.operators
+    found: list[Operator] = look(subject.request.content) if look else []
     return found
 
 
@@ -77,14 +73,15 @@ def count_key(profile: Profile, subject: Subject) -> str:
     Raises:
         MissingAbility: the core has no model.
     """
-    core = core_named(profile.cpu.core)
+    core, request = core_named(profile.cpu.core), subject.request
     content: list[Any] = [
         VERSION,
         COUNTING,
         # Programs around the runtime decide which pages it finds free: 0.03 % were seen.
         agent_dir().name,
-        hashlib.sha256(subject.content).hexdigest(),
-        (subject.runtime, subject.module, sorted(subject.options)),
+        request.sha256,
+        (request.requirement, request.runtime.name, request.runtime.agent_sha256),
+        request.options,
         [(a.dtype.str, a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for a in subject.inputs],
         (profile.emulation.qemu_cpu, profile.os.arch, profile.os.suite, profile.os.page_size_kib),
         (profile.cpu.cores, core.l1_ways, core.l2_ways),
@@ -120,7 +117,7 @@ def count(
         # first one did, and the figure would depend on what was measured before.
         with counting_board(profile, subject, progress) as device:
             if progress:
-                progress(f"counting {subject.model.name} on {profile.name}")
+                progress(f"counting {subject.request.path.name} on {profile.name}")
             return _between_markers(device, subject, folder)
 
     key = count_key(profile, subject)
@@ -162,7 +159,7 @@ def counting_board(profile: Profile, subject: Subject, progress: Progress | None
             choice=choice,
             progress=progress,
             instrumentation=Instrumentation(plugin=plugin),
-            warm=(subject.module, subject.runtime),
+            warm=(subject.request.runtime, subject.request.requirement),
         )
     )
 
@@ -200,9 +197,7 @@ def _between_markers(device: Device, subject: Subject, folder: Path) -> dict[str
     for stale in out.iterdir():
         stale.unlink()
     (out / "reset").touch()
-    with device.load(
-        subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)
-    ) as session:
+    with open_one_thread(device, subject) as session:
         # The first inference, with empty caches, also tells where to cut the second one; under a
         # delegate, whose steps nobody counted before, only a steady one does.
         warm_up = 2 if session.facts["delegates"] else 1
@@ -223,6 +218,11 @@ def _between_markers(device: Device, subject: Subject, folder: Path) -> dict[str
     for name, run in (("cold", runs[0]), ("steady", runs[-1])):
         (folder / f"{name}.gz").write_bytes(gzip.compress(run.read_bytes(), 6, mtime=0))
     return content
+
+
+def open_one_thread(device: Device, subject: Subject) -> Session:
+    """The subject's model on ``device``: the bytes that were read, whatever its file holds now."""
+    return device.open_session(replace(subject.request, threads=1), timeout_s=LOAD_TIMEOUT_S)
 
 
 def _runs(out: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from edge_harness.clock.counting.count import counting_engine
+from edge_harness.clock.counting.count import counting_engine, open_one_thread
 from edge_harness.device.request import DeviceRequest
 from edge_harness.device.starting import start_device
 from edge_harness.engines import Instrumentation
@@ -47,12 +47,10 @@ def count_instructions(
                 choice=counting_engine(profile)[0],
                 progress=progress,
                 instrumentation=Instrumentation(icount=True),
-                warm=(subject.module, subject.runtime),
+                warm=(subject.request.runtime, subject.request.requirement),
             )
         ) as device,
-        device.load(
-            subject.model, runtime=subject.runtime, threads=1, **dict(subject.options)
-        ) as session,
+        open_one_thread(device, subject) as session,
     ):
         seconds = session.bare_loop_s(list(subject.inputs), _REPEATS)
         return Number(round(min(seconds) * 1e9), session.runtime, session.kernels)

@@ -12,7 +12,6 @@ from edge_harness.models import samples
 from edge_harness.models.file import ModelFile
 from edge_harness.models.samples import arrange_samples, read_samples
 from edge_harness.models.tensors import Array, Tensor
-from edge_harness.runtimes import FORMATS
 
 _SEED = 20240611
 
@@ -34,18 +33,20 @@ def made_up(types: Iterable[tuple[str, Sequence[int]]]) -> tuple[Array, ...]:
 
 def input_types(model: ModelFile) -> list[tuple[str, tuple[int, ...]]]:
     """``(dtype, shape)`` of each input, from the file."""
-    found = [(dtype, shape) for _, dtype, shape in FORMATS[model.format].inputs(model)]
-    if not all(dtype for dtype, _ in found):
-        raise InputError(
-            f"{str(model.path)!r} has an input of a type that cannot be made up",
-            next_step="give inputs: session.latency(inputs), or --samples FILE.npz",
-        )
+    found = []
+    for name, dtype, shape in model.format.inputs(model):
+        if not dtype:
+            raise InputError(
+                f"the input {name!r} of {str(model.path)!r} is of a type that cannot be made up",
+                next_step="give inputs: session.latency(inputs), or --samples FILE.npz",
+            )
+        found.append((dtype, shape))
     return found
 
 
 def input_names(model: ModelFile) -> list[str]:
     """The name of each input, from the file."""
-    return [name for name, _, _ in FORMATS[model.format].inputs(model)]
+    return [name for name, _, _ in model.format.inputs(model)]
 
 
 def given_inputs(model: ModelFile, path: Path) -> tuple[Array, ...]:

@@ -25,7 +25,6 @@ from edge_harness.clock.milliseconds import estimate_from
 from edge_harness.clock.operators import Operator
 from edge_harness.clock.trust import trust_for
 from edge_harness.errors import MissingAbility, MissingTool
-from edge_harness.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
@@ -82,7 +81,7 @@ def predict(
         operators,
         float_inputs=sum(a.size for a in subject.inputs if np.issubdtype(a.dtype, np.floating)),
         threads=threads,
-        dot_product=RUNTIMES[subject.module].dot_product,
+        dot_product=subject.request.runtime.dot_product,
     )
     _keep(kept, result)
     return result
@@ -97,8 +96,8 @@ def refuse_accelerators(subject: Subject, operators: Sequence[Operator]) -> None
     for operator in operators:
         if operator.kind in _ACCELERATED or operator.kind.startswith(("edgetpu", "vx-", "neutron")):
             raise MissingAbility(
-                f"{str(subject.model)!r} has the operator {operator.kind!r}, which runs on an "
-                "accelerator; the device clock knows cores only and does not guess",
+                f"{subject.request.file_name!r} has the operator {operator.kind!r}, which runs on "
+                "an accelerator; the device clock knows cores only and does not guess",
                 next_step="measure it on a board, or estimate the model before it was compiled "
                 "for the accelerator",
                 details={"operator": operator.kind},

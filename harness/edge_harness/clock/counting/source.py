@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.errors import MissingAbility
@@ -10,9 +11,6 @@ if TYPE_CHECKING:
     from edge_harness.clock.counting.count import Progress, Subject
     from edge_harness.clock.estimate import LatencyEstimate
     from edge_harness.device.session import Session
-
-#: What a session was asked for that does not decide the instructions of one thread.
-_OTHERS = ("threads", "resize")
 
 
 def subject_of(session: Session, inputs: Any = None) -> Subject:
@@ -27,32 +25,19 @@ def subject_of(session: Session, inputs: Any = None) -> Subject:
     from edge_harness.clock.counting.inputs import made_up
     from edge_harness.models.tensors import arrange
 
-    request = {k: v for k, v in session._request.items() if k not in _OTHERS}
-    if request.pop("delegates", None):
+    for name, values in session.request.off_cores().items():
         raise MissingAbility(
-            "the device clock knows the board's cores only; a delegate may run the model elsewhere "
-            "(GPU, NPU, DSP), and a guess would be worth nothing",
-            next_step="measure on the board (ssh), or load the model without delegates=",
-        )
-    extra = [name for name in request.get("providers", ()) if name != "CPUExecutionProvider"]
-    if extra:
-        raise MissingAbility(
-            f"the device clock knows the board's cores only, not {', '.join(extra)}",
-            next_step="measure on the board (ssh), or load the model without providers=",
+            f"the device clock knows the board's cores only; {name}= {', '.join(values)} may run "
+            "the model elsewhere (GPU, NPU, DSP), and a guess would be worth nothing",
+            next_step=f"measure on the board (ssh), or load the model without {name}=",
         )
     if inputs is None:
         arrays = made_up((t.dtype.name, t.shape) for t in session.inputs)
     else:
         arrays = tuple(arrange(inputs, session.inputs))
-    return Subject(
-        model=session.model.path,
-        content=session.model.content,
-        format=session.model.format,
-        runtime=session.requirement,
-        module=session._spec.partition(":")[2],
-        options=tuple(sorted(request.items())),
-        inputs=arrays,
-    )
+    # The very version that is loaded; shapes are those of the inputs.
+    request = replace(session.request, requirement=session.requirement, threads=1, shapes=())
+    return Subject(request=request, inputs=arrays)
 
 
 class DeviceClock:

@@ -247,8 +247,7 @@ class DockerMachine:
         try:
             stream = wire.Stream(self.connect("agent", timeout_s=10.0))
             try:
-                stream.send({"op": "memory"})
-                answer, _ = stream.receive()
+                answer, _ = stream.ask({"op": wire.Op.MEMORY})
             finally:
                 stream.close()
         except (wire.WireError, OSError, EdgeError):

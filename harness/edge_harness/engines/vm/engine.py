@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.agent.inside import socket_name
 from edge_harness.cache import built, cache_dir, discard, explained, remove_tree
 from edge_harness.engines import (
     Availability,
@@ -183,7 +182,7 @@ class VmEngine:
         try:
             # What is saved is saved with its runtimes imported; a boot in a test does not wait
             # for them.
-            warm = [socket_name(runtime) for runtime in spec.warm] if ram is not None else []
+            warm = [parent.socket for parent in spec.warm] if ram is not None else []
             names = [*warm, "agent.sock"]
             for name in names:
                 vain = wait_for_agent(
@@ -268,7 +267,7 @@ class VmEngine:
             parts.kernel.key,
             [disk_id(path) for path in (parts.base, parts.blank, *(p for _, p in parts.layers))],
             hashlib.sha256(parts.initrd).hexdigest(),
-            list(spec.warm),
+            [parent.header() for parent in spec.warm],
         ]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{spec.profile.name}-{digest[:16]}"
@@ -349,7 +348,7 @@ def _parts(spec: StartSpec) -> _Parts:
     tools = ensure_board_tools(spec.progress)
     kernel, image = spec.kernel, spec.tree
     assert kernel is not None  # asked for in requirements()
-    keys = list(dict.fromkeys(warm.partition(":")[0] for warm in spec.warm))
+    keys = list(dict.fromkeys(key for parent in spec.warm for key in parent.layers))
     env = agent_env(spec)
     env.pop("QEMU_CPU", None)  # the board's core is the real thing here
     argv = [*agent_argv(spec), "--ports", "1"]

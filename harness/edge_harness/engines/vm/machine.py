@@ -74,8 +74,7 @@ class VmMachine:
             sock.settimeout(timeout_s)
             stream = wire.Stream(sock)
             try:
-                stream.send(header, payload)
-                answer, body = stream.receive()
+                answer, body = stream.ask(header, payload)
             finally:
                 stream.close()
         except (OSError, wire.WireError) as error:
@@ -90,7 +89,7 @@ class VmMachine:
 
     def act(self, act: str, payload: bytes = b"", **arguments: Any) -> tuple[wire.Header, bytes]:
         """Have the agent do ``act`` of ``edge_harness.agent.board``."""
-        return self.ask({"op": "board", "act": act, **arguments}, payload)
+        return self.ask({"op": wire.Op.BOARD, "act": act, **arguments}, payload)
 
     def refresh(self, *, set_clock: bool = True) -> None:
         """Give a restored board random numbers, time and identity of its own."""
