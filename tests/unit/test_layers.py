@@ -68,7 +68,6 @@ def test_the_package_imports_nothing_else_of_this_repository() -> None:
             assert not ours & {name.partition(".")[0] for name in names}, path
 
 
-@pytest.mark.xfail(reason="being built: remove this line when it holds")
 def test_no_modules_import_one_another_not_even_in_functions() -> None:
     grimp: Any = pytest.importorskip("grimp", reason="needs the extra 'lint'")
     graph = grimp.build_graph("edge_harness", cache_dir=None)

@@ -168,7 +168,6 @@ def modules() -> list[Path]:
     return found
 
 
-@pytest.mark.xfail(reason="being built: remove this line when it holds")
 def test_no_code_outside_their_homes_tells_engines_runtimes_or_formats_by_name() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{hit}" for path in modules() for hit in hits(path.read_text())

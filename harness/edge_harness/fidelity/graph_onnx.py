@@ -17,7 +17,6 @@ from edge_harness.fidelity.graphs import Node, Parameter
 from edge_harness.models.file import ModelFile
 from edge_harness.models.onnx import Quantization, parse, quantization
 from edge_harness.models.tensors import Array
-from edge_harness.runtimes import FORMATS
 
 #: Activations that runtimes fuse into what comes before them.
 _FUSED = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid"})
@@ -190,7 +189,7 @@ class OnnxGraph:
 
     def _file(self, what: str, model: Any) -> ModelFile:
         path = Path(f"{self.model.path.stem}-{what}{self.model.path.suffix}")
-        return ModelFile(path=path, content=model.SerializeToString(), format=FORMATS["onnx"])
+        return ModelFile(path=path, content=model.SerializeToString(), format=self.model.format)
 
 
 def _has_graphs(node: Any) -> bool:

@@ -23,7 +23,6 @@ from edge_harness.errors import UnsupportedModel
 from edge_harness.fidelity.graphs import Node, Parameter
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Array
-from edge_harness.runtimes import FORMATS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the generated code warns of its own deprecations
@@ -249,7 +248,7 @@ class LiteGraph:
         build.Finish(build.EndObject(), file_identifier=b"TFL3")
         content = bytes(build.Output()) + self.model.content
         path = Path(f"{self.model.path.stem}-{what}{self.model.path.suffix}")
-        return ModelFile(path=path, content=content, format=FORMATS["tflite"])
+        return ModelFile(path=path, content=content, format=self.model.format)
 
     def _operator(self, build: Any, old: Any, inputs: list[int]) -> int:
         if old.Offset(4 + 2 * 9):  # large_custom_options_offset: counted from the file's start

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from edge_harness.cache import refuse_full
 from edge_harness.errors import ImageBuildFailed, OptionError
 from edge_harness.image.environment import Environment
+from edge_harness.runtimes import RUNTIMES
 
 VERSION = 1
 _MACHINE = {"arm64": "aarch64", "armhf": "armv7l", "armel": "armv6l", "amd64": "x86_64"}
@@ -44,10 +45,11 @@ def normalised(requirements: Sequence[str]) -> list[str]:
                 next_step="write it as pip takes it, e.g. 'onnxruntime==1.20.1'",
             ) from error
         chosen[canonicalize_name(requirement.name)] = str(requirement)
-    if "tflite-runtime" in chosen:
-        # 2.14 was compiled against numpy 1.x and crashes at import with 2.x, which its
-        # metadata allows.
-        chosen.setdefault("numpy", "numpy<2")
+    for text in list(chosen.values()):
+        requirement = Requirement(text)
+        runtime = RUNTIMES.of_distribution(requirement.name)
+        for companion in runtime.companions_for(requirement.specifier) if runtime else ():
+            chosen.setdefault(canonicalize_name(Requirement(companion).name), companion)
     return [chosen[name] for name in sorted(chosen)]
 
 
