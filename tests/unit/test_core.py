@@ -168,6 +168,11 @@ def test_thumb_is_told_from_arm(process):
     assert fault_in(path, find).thumb is False
 
 
+def test_of_two_libraries_that_claim_the_place_the_linkers_first_counts(process):
+    path, find = process(0x40000 + CODE_AT, bases=(0x40000, 0x40000))
+    assert fault_in(path, find).library.path == "/usr/lib/liba.so"
+
+
 def test_a_library_whose_file_is_gone_does_not_hide_the_others(process, tmp_path):
     path, find = process(0x80000 + CODE_AT)
     (tmp_path / "usr/lib/liba.so").unlink()

@@ -154,13 +154,66 @@ KERNEL_NAMES = """
 """
 
 
+#: Linux, arch/arm/kernel/setup.c (hwcap_str) and arch/x86/include/asm/cpufeatures.h; the levels of
+#: the x86-64 psABI.
+OTHER_KERNEL_NAMES = """
+    Armv8 Cryptography  Armv8.0-A, optional   aes
+    Armv8 CRC32         Armv8.0-A, optional   crc32
+    NEON                Armv7-A, optional     neon
+    VFPv2               Armv5TE, optional     vfp
+    VFPv3               Armv7-A, optional     vfpv3
+    VFPv4               Armv7-A, optional     vfpv4
+    IDIV                Armv7-A, optional     idivt
+    Armv6T2             armv7                 -
+    Thumb-2             armv7                 -
+    Armv8 AArch32       armv8                 -
+    FP-ARMv8            armv8                 -
+    AVX                 x86-64-v3             avx
+    AVX2                x86-64-v3             avx2
+    F16C                x86-64-v3             f16c
+    BMI1                x86-64-v3             bmi1
+    BMI2                x86-64-v3             bmi2
+    AVX512F             x86-64-v4             avx512f
+    AVX512BW            x86-64-v4             avx512bw
+    AVX512DQ            x86-64-v4             avx512dq
+    SSE4.1              x86-64-v2             sse4_1
+    SSE4.2              x86-64-v2             sse4_2
+    SSSE3               x86-64-v2             ssse3
+    SSE3                x86-64-v2             sse3
+    AES-NI              x86-64, optional      aes
+    PCLMULQDQ           x86-64, optional      pclmulqdq
+    SHA                 x86-64, optional      sha_ni
+    ADX                 x86-64, optional      adx
+    IDIV                Armv7-A, optional     idiva
+    FMA                 x86-64-v3             fma
+    AVX512-VNNI         after x86-64-v4       avx512_vnni
+    POPCNT              x86-64-v2             popcnt
+    LZCNT               x86-64-v3             abm
+    MOVBE               x86-64-v3             movbe
+"""
+
+
+def listed(table):
+    """{(name, version, names in /proc/cpuinfo)} of a table above."""
+    rows = [re.split("  +", line.strip()) for line in table.strip().splitlines()]
+    return {(name, since, tuple(hwcaps.strip("-").split())) for name, since, hwcaps in rows}
+
+
 def test_every_feature_is_known_by_the_kernels_name_and_its_version():
-    expected = {}
-    for line in KERNEL_NAMES.strip().splitlines():
-        name, since, hwcaps = re.split("  +", line.strip())
-        expected[name] = (since, tuple(hwcaps.split()))
-    assert {f.name: (f.since, f.hwcaps) for f in FEATURES.values()} == expected
+    assert {(f.name, f.since, f.hwcaps) for f in FEATURES.values()} == listed(KERNEL_NAMES)
     assert all(feature.text and name == feature.name for name, feature in FEATURES.items())
+    others = [*isa.GROUPS.values(), *(feature for _, feature in isa.MNEMONICS)]
+    assert {(f.name, f.since, f.hwcaps) for f in others} == listed(OTHER_KERNEL_NAMES)
+    assert all(feature.text for feature in others)
+
+
+def test_where_several_groups_fit_the_one_that_says_most_comes_first():
+    named = [each.name for each in isa.grouped_features("aese.8 q0, q1", ["v8", "crypto"])]
+    assert named == ["Armv8 Cryptography", "Armv8 AArch32"]
+    assert [each.name for each in isa.grouped_features("vfmadd213ps", [])] == ["FMA"]
+    assert isa.grouped_features("add", ["arm", "v6"]) == []
+    # A group that is known counts before the mnemonic.
+    assert [each.name for each in isa.grouped_features("sdiv", ["divide"])] == ["IDIV"]
 
 
 def test_a_processor_has_a_feature_if_it_shows_all_its_names_or_is_new_enough():
