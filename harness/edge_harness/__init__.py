@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge_harness import errors, fidelity, golden, properties, strategies
     from edge_harness.clock.estimate import LatencyEstimate, Percentiles
+    from edge_harness.device.controls import Storage
     from edge_harness.device.device import Device
     from edge_harness.device.results import DeviceInfo, Finding, RunResult
     from edge_harness.device.session import MemoryUse, Session, WallTime
@@ -47,6 +48,7 @@ __all__ = [
     "Report",
     "RunResult",
     "Session",
+    "Storage",
     "Tensor",
     "Verdict",
     "WallTime",
@@ -76,6 +78,7 @@ _PLACES = {
     "Report": "fidelity.report",
     "RunResult": "device.results",
     "Session": "device.session",
+    "Storage": "device.controls",
     "Tensor": "models.tensors",
     "Verdict": "evidence",
     "WallTime": "device.session",

@@ -23,6 +23,7 @@ FACE = [
     "Report",
     "RunResult",
     "Session",
+    "Storage",
     "Tensor",
     "Verdict",
     "WallTime",
