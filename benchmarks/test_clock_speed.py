@@ -9,8 +9,8 @@ import time
 
 import pytest
 from edge_harness.clock.calibrate.architectures import build
-from edge_harness.clock.counting.count import Subject, counting_engine, plugin_argument
-from edge_harness.clock.counting.inputs import default_inputs
+from edge_harness.clock.counting.count import counting_engine, plugin_argument
+from edge_harness.clock.counting.inference import made_up_inputs, of_file
 from edge_harness.clock.counting.plugin_build import ensure_plugin
 from edge_harness.clock.counting.predict import predict
 from edge_harness.clock.pipeline import core_named
@@ -42,7 +42,7 @@ def inference_s(model, plugin: str) -> float:
         if plugin:
             (board.state_dir / "clock").mkdir()
         with board.load(model) as session:
-            inputs = list(default_inputs(session.model))
+            inputs = list(made_up_inputs(session.inputs))
             session.between_markers(inputs, 1)
             times = []
             for _ in range(5):
@@ -70,11 +70,11 @@ def test_an_estimate_from_nothing_and_again(model, report, tmp_path, monkeypatch
     monkeypatch.setattr(rig, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr(answer, "cache_dir", lambda: tmp_path)
     file = read_model(model)
-    subject = Subject(request=load_request(file, RPI4), inputs=default_inputs(file))
+    inference = of_file(file, load_request(file, RPI4, threads=4))
     times = []
     for _ in range(2):
         started = time.perf_counter()
-        found = predict(RPI4, subject, threads=4)
+        found = predict(RPI4, inference)
         times.append(time.perf_counter() - started)
     assert found.cached
     report("a full estimate of MobileNet v2 int8", times[0], 60, "s")

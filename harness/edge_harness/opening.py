@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_harness.clock.counting.source import DeviceClock
+from edge_harness.clock.counting.device_clock import DeviceClock
 from edge_harness.device.device import Device
 from edge_harness.device.request import DeviceRequest, Progress
 from edge_harness.device.starting import start_device

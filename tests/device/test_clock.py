@@ -4,13 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from edge_harness.clock.calibrate.architectures import build
-from edge_harness.clock.counting.source import subject_of
-from edge_harness.errors import MissingAbility, MissingTool, OptionError
+from edge_harness.errors import MissingTool, OptionError
 from edge_harness.opening import open_device
 from edge_harness.profiles import default_registry
 
@@ -140,14 +138,6 @@ def test_more_threads_than_cores_are_refused(board, models):
         pytest.raises(OptionError, match=r"threads=5, but rpi4 has 4"),
     ):
         session.latency(threads=5)
-
-
-def test_delegates_of_ones_own_are_refused(board, models):
-    with board.load(models / "digits_int8.tflite") as session:
-        options = (("delegates", (("libedgetpu.so.1", ()),)),)
-        session.request = replace(session.request, options=options)
-        with pytest.raises(MissingAbility, match="GPU, NPU, DSP"):
-            subject_of(session)
 
 
 def test_a_32_bit_board_has_a_latency_too(open_on, models):

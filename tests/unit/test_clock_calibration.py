@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from edge_harness.cli import main
 from edge_harness.clock.calibrate.measurements import read_csv
 from edge_harness.clock.calibrate.run import own_code
 from edge_harness.clock.calibrate.write import write_profile
-from edge_harness.clock.counting.inputs import default_inputs, given_inputs, input_names
 from edge_harness.clock.trust import trust_for
-from edge_harness.errors import InputError, UserError
-from edge_harness.models.file import read_model
+from edge_harness.errors import UserError
 from edge_harness.profiles import default_registry
 from edge_harness.profiles.clock import Clock
 
@@ -185,51 +182,6 @@ def test_calibrating_refuses_before_it_counts(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'pytest-edge-harness[calibrate]'" in refused("--device", "rpi4")
-
-
-def test_inputs_are_the_same_every_time_and_fit_the_model():
-    model = read_model(MODELS / "multi_io.tflite")
-    first, again = default_inputs(model), default_inputs(model)
-    assert [a.shape for a in first] == [(1, 4), (1, 4)]
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-
-
-def test_given_inputs_must_fit_and_hold_no_objects(tmp_path):
-    model = read_model(MODELS / "digits_int8.tflite")
-    ((good,),) = (default_inputs(model),)
-    np.savez(tmp_path / "good.npz", x=good)
-    assert (given_inputs(model, tmp_path / "good.npz")[0] == good).all()
-    np.savez(tmp_path / "two.npz", x=good, y=good)
-    np.savez(tmp_path / "type.npz", x=good.astype(np.float32))
-    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
-    (tmp_path / "text.npz").write_text("no")
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:-30])
-    for name in ("two", "type", "objects", "text", "missing", "cut"):
-        with pytest.raises(InputError, match=f"{name}.npz"):
-            given_inputs(model, tmp_path / f"{name}.npz")
-
-
-def test_of_several_samples_the_first_is_counted_whatever_lies_beside_them(tmp_path):
-    model = read_model(MODELS / "digits_int8.tflite")
-    ((one,),) = (default_inputs(model),)
-    many = np.concatenate([one, one + 1, one + 2])
-    np.savez(tmp_path / "samples.npz", inputs=many, outputs=np.zeros((3, 10)), labels=[1, 2, 3])
-    np.save(tmp_path / "samples.npy", many)
-    for name in ("samples.npz", "samples.npy"):
-        (given,) = given_inputs(model, tmp_path / name)
-        assert given.shape == one.shape
-        assert (given == one).all()
-
-
-def test_given_inputs_go_by_the_models_names_where_the_file_has_them(tmp_path):
-    model = read_model(MODELS / "multi_io.tflite")
-    names = input_names(model)
-    first, second = (np.full((1, 4), value, np.float32) for value in (1, 2))
-    path = tmp_path / "inputs.npz"
-    np.savez(path, **{names[1]: second, names[0]: first})
-    assert [a[0, 0] for a in given_inputs(model, path)] == [1, 2]
-    np.savez(path, second, first)
-    assert [a[0, 0] for a in given_inputs(model, path)] == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,8 @@ from edge_harness.commands import common
 from edge_harness.commands.status import Status, of_verdict
 
 if TYPE_CHECKING:
-    from edge_harness.clock.counting.count import Subject
+    from edge_harness.clock.counting.inference import Inference
     from edge_harness.clock.estimate import LatencyEstimate
-    from edge_harness.models.file import ModelFile
     from edge_harness.profiles import Profile
 
 
@@ -96,12 +95,11 @@ class _Question:
         """
         from edge_harness.clock.counting.predict import predict
 
-        options = {"runtime": self.runtime, "kernels": self.kernels, "input_file": self.samples}
-        subjects = [_subject(path, profile, **options) for path in self.models]
         with common.progress() as say:
+            inferences = [_inference(path, profile, self, say) for path in self.models]
             first, *others = (
-                predict(profile, subject, threads=self.threads, refresh=self.refresh, progress=say)
-                for subject in subjects
+                predict(profile, inference, refresh=self.refresh, progress=say)
+                for inference in inferences
             )
         status = Status.HELD
         if self.budget is not None:
@@ -133,19 +131,19 @@ def _document(
     return content
 
 
-def _subject(
-    path: Path, profile: Profile, *, runtime: Any, kernels: Any, input_file: Any
-) -> Subject:
-    from edge_harness.clock.counting.count import Subject
+def _inference(
+    path: Path, profile: Profile, question: _Question, say: Callable[[str], None]
+) -> Inference:
+    from edge_harness.clock.counting.inference import of_file
     from edge_harness.models.file import read_model
     from edge_harness.runtimes import load_request
 
     file = read_model(path)
-    request = load_request(file, profile, runtime=runtime, options={"kernels": kernels})
-    return Subject(request=request, inputs=_inputs(file, input_file))
-
-
-def _inputs(file: ModelFile, input_file: Path | None) -> Any:
-    from edge_harness.clock.counting.inputs import default_inputs, given_inputs
-
-    return default_inputs(file) if input_file is None else given_inputs(file, input_file)
+    request = load_request(
+        file,
+        profile,
+        runtime=question.runtime,
+        threads=question.threads,
+        options={"kernels": question.kernels},
+    )
+    return of_file(file, request, question.samples, progress=say)

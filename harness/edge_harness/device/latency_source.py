@@ -11,7 +11,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from edge_harness.clock.estimate import LatencyEstimate
-    from edge_harness.device.session import Session
+    from edge_harness.models.tensors import Tensor
+    from edge_harness.profiles import Profile
+    from edge_harness.runtimes import LoadRequest
+
+
+class LoadedModel(Protocol):
+    """What a source is told of a session, and may do with it."""
+
+    @property
+    def profile(self) -> Profile:
+        """The board."""
+
+    @property
+    def request(self) -> LoadRequest:
+        """What was asked for: model, runtime, options."""
+
+    @property
+    def requirement(self) -> str:
+        """The runtime that holds the model, as a pinned requirement."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Of the model, with the shapes they have now."""
+
+    def bare_loop_s(self, inputs: Any, repeats: int) -> list[float]:
+        """Seconds of so many invocations in a loop inside the device."""
 
 
 class LatencySource(Protocol):
@@ -19,16 +44,16 @@ class LatencySource(Protocol):
 
     def latency(
         self,
-        session: Session,
+        model: LoadedModel,
         inputs: Any = None,
         *,
         threads: int | None = None,
         refresh: bool | None = None,
     ) -> LatencyEstimate:
-        """The time of one inference of the model that ``session`` holds, with its bounds.
+        """The time of one inference, with its bounds.
 
         Args:
-            session: the loaded model; an answer may run it, and does not change it.
+            model: the session; an answer may run it, and does not change it.
             inputs: as for :meth:`edge_harness.device.session.Session.run`; None for inputs made up
                 by the source, the same each time.
             threads: of the runtime; None for the session's own.

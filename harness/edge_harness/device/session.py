@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge_harness.clock.estimate import LatencyEstimate, Percentiles
     from edge_harness.device.loaded_on import LoadedOn
     from edge_harness.models.onnx import Quantization
+    from edge_harness.profiles import Profile
     from edge_harness.runtimes import LoadRequest
 
 #: Most examples in one frame, and the time and bytes they may take together: progress stays
@@ -107,6 +108,11 @@ class Session:
         self._worker.ready()
 
     # -- what the model is -------------------------------------------------------------------
+
+    @property
+    def profile(self) -> Profile:
+        """The board."""
+        return self.device.profile
 
     @property
     def runtime(self) -> str:

@@ -159,7 +159,7 @@ class Pool:
 
     def _open(self, wanted: Wanted, key: _Key, *, share: str | None) -> Device:
         __tracebackhide__ = True
-        from edge_harness.clock.counting.source import DeviceClock
+        from edge_harness.clock.counting.device_clock import DeviceClock
         from edge_harness.device.request import DeviceRequest
         from edge_harness.device.starting import start_device
 

@@ -12,13 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edge_harness.clock.calibrate import published
 from edge_harness.clock.calibrate.architectures import build
 from edge_harness.clock.calibrate.fit import Row
-from edge_harness.clock.counting.count import Subject, count, operators_in
-from edge_harness.clock.counting.inputs import default_inputs
+from edge_harness.clock.counting.count import count
+from edge_harness.clock.counting.inference import of_file
 from edge_harness.clock.pipeline import core_named
 from edge_harness.clock.steps import steps_of
 from edge_harness.clock.trust import thread_equivalent
@@ -232,15 +230,14 @@ def _counted(
             runtime=row.runtime,
             options={"kernels": row.kernels} if row.kernels else None,
         )
-        subject = Subject(request=request, inputs=default_inputs(model))
-        counted = count(profile, subject, progress=progress)
+        inference = of_file(model, request)
+        counted = count(profile, inference, progress=progress)
     except EdgeError as error:
         return Left(id=row.id, reason=error.message)
-    operators = operators_in(subject)
-    floats = sum(a.size for a in subject.inputs if np.issubdtype(a.dtype, np.floating))
+    operators = inference.operators
     return (
         steps_of(profile, counted.steady, operators, delegated=counted.delegated),
-        floats,
+        inference.float_inputs,
         sum(o.macs for o in operators),
         sum(o.activation_bytes for o in operators),
     )

@@ -1,4 +1,4 @@
-"""Measure an inference: the board, restored under a QEMU that counts, runs it between markers."""
+"""Count an inference: the board, restored under a QEMU that counts, runs it between markers."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness.cache import built, cache_dir, explained
 from edge_harness.clock.counting.plugin_build import check_plugins, ensure_plugin
-from edge_harness.clock.operators import Operator
 from edge_harness.clock.pipeline import Core, core_named
 from edge_harness.clock.trace import Counted, Trace, read_trace
 from edge_harness.errors import MissingAbility, MissingTool
 from edge_harness.image import agent_dir
-from edge_harness.models.tensors import Array
 
 if TYPE_CHECKING:
+    from edge_harness.clock.counting.inference import Inference
     from edge_harness.device.device import Device
-    from edge_harness.device.session import Session
     from edge_harness.engines.abilities import Instruments
     from edge_harness.engines.choose import Choice
     from edge_harness.profiles import Profile
-    from edge_harness.runtimes import LoadRequest
 
 Progress = Callable[[str], None]
 #: Changes with the form of what is kept in the cache.
@@ -33,18 +29,6 @@ VERSION = 4
 #: Names what is counted and how. Give it another value with a change of the plugin or of the
 #: markers that can change a figure: everything is then counted anew.
 COUNTING = "b14161eda2be1d6f"
-#: For loading and for each inference: counting is slower than emulation alone.
-LOAD_TIMEOUT_S = 300.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is to be measured: all that decides the instructions which run."""
-
-    request: LoadRequest
-    """Model, runtime and options; the number of threads does not matter, as one is counted."""
-    inputs: tuple[Array, ...]
-    """In the model's order."""
 
 
 def plugin_argument(library: Path, out: str, profile: Profile, core: Core) -> str:
@@ -60,20 +44,13 @@ def plugin_argument(library: Path, out: str, profile: Profile, core: Core) -> st
     return ",".join(words)
 
 
-def operators_in(subject: Subject) -> list[Operator]:
-    """The operators of the subject's model file, in order."""
-    look = subject.request.format.operators
-    found: list[Operator] = look(subject.request.content) if look else []
-    return found
-
-
-def count_key(profile: Profile, subject: Subject) -> str:
+def count_key(profile: Profile, inference: Inference) -> str:
     """Names a count by everything that decides it: not QEMU's version, nor the host.
 
     Raises:
         MissingAbility: the core has no model.
     """
-    core, request = core_named(profile.cpu.core), subject.request
+    core, request = core_named(profile.cpu.core), inference.request
     content: list[Any] = [
         VERSION,
         COUNTING,
@@ -82,7 +59,7 @@ def count_key(profile: Profile, subject: Subject) -> str:
         request.sha256,
         (request.requirement, request.runtime.name, request.runtime.agent_sha256),
         request.options,
-        [(a.dtype.str, a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for a in subject.inputs],
+        [(a.dtype.str, a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for a in inference.inputs],
         (profile.emulation.qemu_cpu, profile.os.arch, profile.os.suite, profile.os.page_size_kib),
         (profile.cpu.cores, core.l1_ways, core.l2_ways),
         (profile.cpu.l1d_kib, profile.cpu.l2_kib, profile.cpu.l3_kib),
@@ -92,17 +69,17 @@ def count_key(profile: Profile, subject: Subject) -> str:
 
 def count(
     profile: Profile,
-    subject: Subject,
+    inference: Inference,
     *,
     refresh: bool = False,
     progress: Progress | None = None,
 ) -> Counted:
-    """The counts of ``subject`` on an emulated board of ``profile``, from the cache where nothing
+    """The counts of ``inference`` on an emulated board of ``profile``, from the cache where nothing
     has changed.
 
     Args:
         profile: the board.
-        subject: the inference.
+        inference: what is to be counted; on one thread, however many it asks for.
         refresh: count again although it is known.
         progress: called with a line of text while something slow happens.
 
@@ -115,12 +92,12 @@ def count(
     def build(folder: Path) -> dict[str, Any]:
         # A board of its own for each: the second worker on a board finds other pages free than the
         # first one did, and the figure would depend on what was measured before.
-        with counting_board(profile, subject, progress) as device:
+        with counting_board(profile, inference, progress) as device:
             if progress:
-                progress(f"counting {subject.request.path.name} on {profile.name}")
-            return _between_markers(device, subject, folder)
+                progress(f"counting {inference.request.path.name} on {profile.name}")
+            return _between_markers(device, inference, folder)
 
-    key = count_key(profile, subject)
+    key = count_key(profile, inference)
     entry = built(cache_dir() / "clock" / key, build, renew=refresh)
     traces = {}
     with explained(entry.path):
@@ -136,8 +113,8 @@ def count(
     )
 
 
-def counting_board(profile: Profile, subject: Subject, progress: Progress | None) -> Device:
-    """A board whose QEMU counts, with the subject's runtime imported before it was saved.
+def counting_board(profile: Profile, inference: Inference, progress: Progress | None) -> Device:
+    """A board whose QEMU counts, with the inference's runtime imported before it was saved.
 
     Raises:
         MissingAbility: no whole board of this profile can be emulated here.
@@ -159,7 +136,7 @@ def counting_board(profile: Profile, subject: Subject, progress: Progress | None
             choice=choice,
             progress=progress,
             instrumentation=Instrumentation(plugin=plugin),
-            warm=(subject.request.runtime, subject.request.requirement),
+            warm=(inference.request.runtime, inference.request.requirement),
         )
     )
 
@@ -190,23 +167,23 @@ def counting_engine(profile: Profile) -> tuple[Choice, Instruments]:
 _OUT = "clock"
 
 
-def _between_markers(device: Device, subject: Subject, folder: Path) -> dict[str, Any]:
+def _between_markers(device: Device, inference: Inference, folder: Path) -> dict[str, Any]:
     """Run the inference cold and steady, and keep both counts in ``folder``."""
     out = device.state_dir / _OUT
     out.mkdir(exist_ok=True)
     for stale in out.iterdir():
         stale.unlink()
     (out / "reset").touch()
-    with open_one_thread(device, subject) as session:
+    with device.open_session(inference.on_one_thread) as session:
         # The first inference, with empty caches, also tells where to cut the second one; under a
         # delegate, whose steps nobody counted before, only a steady one does.
         warm_up = 2 if session.facts["delegates"] else 1
-        answer = session.between_markers(list(subject.inputs), warm_up)
+        answer = session.between_markers(list(inference.inputs), warm_up)
         trace = read_trace(_runs(out)[-1], answer["maps"])
-        cut = cut_block(trace, len(operators_in(subject)))
+        cut = cut_block(trace, len(inference.operators))
         if cut is not None:
             (out / "cut").write_text(f"{cut:x}\n")
-        answer = session.between_markers(list(subject.inputs), 1)
+        answer = session.between_markers(list(inference.inputs), 1)
         (out / "cut").unlink(missing_ok=True)
         content = {
             "maps": answer["maps"],
@@ -218,11 +195,6 @@ def _between_markers(device: Device, subject: Subject, folder: Path) -> dict[str
     for name, run in (("cold", runs[0]), ("steady", runs[-1])):
         (folder / f"{name}.gz").write_bytes(gzip.compress(run.read_bytes(), 6, mtime=0))
     return content
-
-
-def open_one_thread(device: Device, subject: Subject) -> Session:
-    """The subject's model on ``device``: the bytes that were read, whatever its file holds now."""
-    return device.open_session(replace(subject.request, threads=1), timeout_s=LOAD_TIMEOUT_S)
 
 
 def _runs(out: Path) -> list[Path]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from edge_harness.clock.counting.count import counting_engine, open_one_thread
+from edge_harness.clock.counting.count import counting_engine
 from edge_harness.device.request import DeviceRequest
 from edge_harness.device.starting import start_device
 from edge_harness.engines import Instrumentation
 
 if TYPE_CHECKING:
-    from edge_harness.clock.counting.count import Progress, Subject
+    from edge_harness.clock.counting.count import Progress
+    from edge_harness.clock.counting.inference import Inference
     from edge_harness.profiles import Profile
 
 #: Inferences to count; the fewest instructions are those of the one that was disturbed least.
@@ -32,9 +33,9 @@ class Number(NamedTuple):
 
 
 def count_instructions(
-    profile: Profile, subject: Subject, *, progress: Progress | None = None
+    profile: Profile, inference: Inference, *, progress: Progress | None = None
 ) -> Number:
-    """The number of instructions of ``subject`` on an emulated board of ``profile``.
+    """The number of instructions of ``inference`` on an emulated board of ``profile``.
 
     Raises:
         MissingAbility: no whole board of this profile can be emulated here.
@@ -47,10 +48,10 @@ def count_instructions(
                 choice=counting_engine(profile)[0],
                 progress=progress,
                 instrumentation=Instrumentation(icount=True),
-                warm=(subject.request.runtime, subject.request.requirement),
+                warm=(inference.request.runtime, inference.request.requirement),
             )
         ) as device,
-        open_one_thread(device, subject) as session,
+        device.open_session(inference.on_one_thread) as session,
     ):
-        seconds = session.bare_loop_s(list(subject.inputs), _REPEATS)
+        seconds = session.bare_loop_s(list(inference.inputs), _REPEATS)
         return Number(round(min(seconds) * 1e9), session.runtime, session.kernels)

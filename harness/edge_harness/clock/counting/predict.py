@@ -1,30 +1,29 @@
-"""From an inference to the estimate of its latency: count, cycles, milliseconds; kept in the
-cache."""
+"""From an inference to the estimate of its latency, step by step: what is asked, what was counted,
+what that takes on the board. Estimates are kept in the cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from edge_harness.cache import cache_dir, explained
-from edge_harness.clock.counting.count import Subject, count, count_key, operators_in
+from edge_harness.clock.counting.count import count, count_key
 from edge_harness.clock.counting.icount import count_instructions
+from edge_harness.clock.counting.inference import Inference
 from edge_harness.clock.estimate import LatencyEstimate
 from edge_harness.clock.instruction_rate import estimate_by_number
 from edge_harness.clock.milliseconds import estimate_from
-from edge_harness.clock.operators import Operator
 from edge_harness.clock.trust import trust_for
-from edge_harness.errors import MissingAbility, MissingTool
+from edge_harness.errors import MissingTool
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
@@ -34,38 +33,39 @@ Progress = Callable[[str], None]
 
 def predict(
     profile: Profile,
-    subject: Subject,
+    inference: Inference,
     *,
-    threads: int = 1,
     refresh: bool = False,
     progress: Progress | None = None,
 ) -> LatencyEstimate:
-    """The latency of one inference on ``profile``.
+    """The latency of ``inference`` on the board, by as many threads as it asks for.
 
     Args:
         profile: the board.
-        subject: model, runtime, kernels, inputs.
-        threads: of the runtime, 1 to all cores of the chip.
+        inference: model, runtime, options, threads, inputs.
         refresh: count again although it is known.
         progress: called with a line of text while something slow happens.
 
     Raises:
-        MissingAbility: the core has no model, or no whole board can be emulated here.
+        MissingAbility: the core has no model, no whole board can be emulated here, or the model
+            would run elsewhere than on the board's cores.
         OptionError: more threads than the board has cores.
         DeviceFailed: the model crashed on the board.
     """
-    threads = profile.checked_threads(threads)
-    operators = operators_in(subject)
-    refuse_accelerators(subject, operators)
-    kept = _kept(profile, subject, threads)
+    # What is asked: an inference on the board's own cores.
+    threads = profile.checked_threads(inference.request.threads)
+    inference.refuse_other_processors()
+    # Perhaps it is known.
+    kept = cache_dir() / "clock-answers" / f"{estimate_key(profile, inference)}.json"
     if not refresh and (known := _read(kept)) is not None:
         return replace(known, cached=True)
+    # The count: what its kernels execute on an emulated board.
     try:
-        counted = count(profile, subject, refresh=refresh, progress=progress)
+        counted = count(profile, inference, refresh=refresh, progress=progress)
     except MissingTool as error:
         if progress:
             progress(f"counting instructions alone: {error.message}")
-        number = count_instructions(profile, subject, progress=progress)
+        number = count_instructions(profile, inference, progress=progress)
         # Never kept: with the tool there is a better answer.
         return estimate_by_number(
             profile,
@@ -75,59 +75,50 @@ def predict(
             threads=threads,
             why=error.message,
         )
-    result = estimate_from(
+    # Cycles of the board's core, then milliseconds with bounds.
+    estimate = estimate_from(
         profile,
         counted,
-        operators,
-        float_inputs=sum(a.size for a in subject.inputs if np.issubdtype(a.dtype, np.floating)),
+        inference.operators,
+        float_inputs=inference.float_inputs,
         threads=threads,
-        dot_product=subject.request.runtime.dot_product,
+        dot_product=inference.request.runtime.dot_product,
     )
-    _keep(kept, result)
-    return result
+    _keep(kept, estimate)
+    return estimate
 
 
-def refuse_accelerators(subject: Subject, operators: Sequence[Operator]) -> None:
-    """Refuse what would run elsewhere on the board than on its cores.
+def estimate_key(profile: Profile, inference: Inference) -> str:
+    """Names an estimate by everything that decides it: the count, what formulas and notes ask of
+    the board and the runtime, how far the board is trusted, and the formulas themselves.
 
     Raises:
-        MissingAbility: the model was compiled for an Edge TPU, a GPU or an NPU.
+        MissingAbility: the core has no model.
     """
-    for operator in operators:
-        if operator.kind in _ACCELERATED or operator.kind.startswith(("edgetpu", "vx-", "neutron")):
-            raise MissingAbility(
-                f"{subject.request.file_name!r} has the operator {operator.kind!r}, which runs on "
-                "an accelerator; the device clock knows cores only and does not guess",
-                next_step="measure it on a board, or estimate the model before it was compiled "
-                "for the accelerator",
-                details={"operator": operator.kind},
-            )
-
-
-#: Custom operators that stand for a compiled part of the model.
-_ACCELERATED = frozenset(
-    {"edgetpu-custom-op", "vx-delegate", "NeutronGraph", "ethos-u", "DISPATCH_OP", "QNN_CUSTOM"}
-)
-
-
-def estimate_key(profile: Profile, subject: Subject, threads: int) -> str:
-    """Names an estimate by everything that decides it: the count, the whole of the board that
-    formulas and notes ask for, how far it is trusted, and the formulas themselves."""
     content = [
-        count_key(profile, subject),
-        model_digest(),
+        count_key(profile, inference),
+        formulas(),
         profile.name,
         msgspec.to_builtins(profile.cpu),
         profile.os.arch,
         profile.memory.bandwidth_gb_s,
         msgspec.to_builtins(asdict(trust_for(profile))),
-        threads,
+        inference.request.threads,
+        inference.request.runtime.dot_product,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 
-def _kept(profile: Profile, subject: Subject, threads: int) -> Path:
-    return cache_dir() / "clock-answers" / f"{estimate_key(profile, subject, threads)}.json"
+@lru_cache(maxsize=1)
+def formulas() -> str:
+    """Changes with every core, every fit that ships with the package and every formula."""
+    package = Path(str(resources.files("edge_harness.clock")))
+    digest = hashlib.sha256(metadata.version("capstone").encode())  # which decodes the blocks
+    for path in sorted(
+        [*package.glob("*.py"), *package.glob("counting/*.py"), *package.glob("*/*.toml")]
+    ):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> LatencyEstimate | None:
@@ -137,21 +128,9 @@ def _read(path: Path) -> LatencyEstimate | None:
         return None
 
 
-def _keep(path: Path, result: LatencyEstimate) -> None:
+def _keep(path: Path, estimate: LatencyEstimate) -> None:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-        staged.write_bytes(msgspec.json.encode(asdict(result)))
+        staged.write_bytes(msgspec.json.encode(asdict(estimate)))
         staged.replace(path)
-
-
-@lru_cache(maxsize=1)
-def model_digest() -> str:
-    """Changes with every core, every fit that ships with the package and every formula."""
-    package = Path(str(resources.files("edge_harness.clock")))
-    digest = hashlib.sha256()
-    for path in sorted(
-        [*package.glob("*.py"), *package.glob("counting/*.py"), *package.glob("*/*.toml")]
-    ):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
