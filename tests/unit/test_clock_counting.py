@@ -11,13 +11,20 @@ import msgspec
 import numpy as np
 import pytest
 from edge_harness.clock.calibrate import measurements
+from edge_harness.clock.calibrate.run import run_calibration
 from edge_harness.clock.counting.count import count, count_key
 from edge_harness.clock.counting.device_clock import DeviceClock
 from edge_harness.clock.counting.icount import Number
 from edge_harness.clock.counting.inference import file_inputs, made_up_inputs, of_file, of_loaded
 from edge_harness.clock.counting.predict import estimate_key, predict
 from edge_harness.clock.operators import Operator
-from edge_harness.errors import InputError, MissingAbility, MissingTool, OptionError
+from edge_harness.errors import (
+    InputError,
+    MissingAbility,
+    MissingTool,
+    OptionError,
+    UserError,
+)
 from edge_harness.models.file import read_model
 from edge_harness.profiles import default_registry
 from edge_harness.profiles.shape import Cluster
@@ -453,3 +460,67 @@ def test_rows_whose_model_cannot_be_counted_say_why(boards, monkeypatch, tmp_pat
     rows, failed = measurements.measured_rows([*wanted, *wanted], default_registry())
     assert rows == []
     assert [(row.id, row.reason) for row in failed] == [("line 2", "no board here")] * 2
+
+
+def calibrated(path, **changes):
+    arguments = {"device": None, "write_to": None, "write_all": None, "general": False}
+    return run_calibration(
+        default_registry(), path, progress=lambda _: None, **{**arguments, **changes}
+    )
+
+
+@pytest.fixture
+def own_measurements(boards, tmp_path):
+    pytest.importorskip("scipy")
+    pytest.importorskip("tomlkit")
+    for name in ("digits_int8", "keyword_int8"):
+        shutil.copy(MODELS / f"{name}.tflite", tmp_path)
+    path = tmp_path / "board.csv"
+    path.write_text(
+        "model,device,threads,latency_ms,kernels\n"
+        "digits_int8.tflite,rpi4,1,0.65,builtin\n"
+        "keyword_int8.tflite,rpi4,4,0.70,builtin\n"
+        "digits_int8.tflite,rpi3b,1,1.30,builtin\n"
+        "gone.tflite,rpi4,1,0.03,builtin\n"
+    )
+    return path
+
+
+def test_ones_own_measurements_go_into_a_profile(own_measurements, tmp_path):
+    target = tmp_path / "mine" / "rpi4.toml"
+    report = calibrated(own_measurements, device="rpi4", write_to=target)
+    assert list(report.boards) == ["rpi4"]
+    assert report.boards["rpi4"].rows == 2
+    assert [(row.id, "gone.tflite" in row.reason) for row in report.left] == [("line 5", True)]
+    assert report.as_json()["left_out"][0]["id"] == "line 5"
+    assert report.general is None
+    profile = default_registry(extra_dirs=[target.parent]).get("rpi4")
+    assert profile.clock == report.boards["rpi4"].clock
+    assert (profile.clock.rows, profile.clock.measured) == (2, "board.csv")
+    assert profile.clock.shortest_ms == 0.65
+
+
+def test_the_fits_of_all_boards_go_into_a_folder(own_measurements, tmp_path):
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    for name in ("rpi4", "rpi3b"):
+        (folder / f"{name}.toml").write_text(f'extends = "{name}"\n')
+    report = calibrated(own_measurements, write_all=folder)
+    assert list(report.boards) == ["rpi4", "rpi3b"]
+    assert [each.what for each in report.overall][-1] == "one board left out"
+    registry = default_registry(extra_dirs=[folder])
+    for name, board in report.boards.items():
+        assert registry.get(name).clock == board.clock
+
+
+def test_what_a_calibration_cannot_do_is_said_before_it_counts(own_measurements, boards, tmp_path):
+    with pytest.raises(OptionError, match="--write needs --device"):
+        calibrated(own_measurements, write_to=tmp_path / "x.toml")
+    with pytest.raises(OptionError, match="--general is about all boards"):
+        calibrated(own_measurements, general=True, device="rpi4")
+    with pytest.raises(UserError, match=r"those that can are of rpi3b, rpi4"):
+        calibrated(own_measurements, device="rpi5")
+    own_measurements.write_text("model,device,threads,latency_ms\ngone.tflite,rpi4,1,1\n")
+    with pytest.raises(UserError, match=r"none of the measurements can be used.*gone\.tflite"):
+        calibrated(own_measurements)
+    assert boards == []
