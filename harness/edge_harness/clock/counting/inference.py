@@ -125,6 +125,12 @@ def of_file(
     rows, _ = arrange_samples(read_samples(samples), tensors, samples)
     if progress and len(rows) > 1:
         progress(f"{str(samples)!r} has {len(rows)} samples: the first is taken")
+    for array, tensor in zip(rows[0], tensors, strict=True):
+        if array.dtype != tensor.dtype:
+            raise InputError(
+                f"{str(samples)!r} has samples of {array.dtype.name} for the input {tensor}",
+                next_step=f"save them as {tensor.dtype.name}",
+            )
     return Inference(request=request, inputs=tuple(arrange(rows[0], tensors)))
 
 
