@@ -54,7 +54,18 @@ def _milliseconds(_context: click.Context, _option: click.Parameter, text: str |
 @click.option("--refresh", is_flag=True, help="Count again although nothing has changed.")
 @common.json_option()
 @click.argument("model", type=click.Path(path_type=Path))
-def latency(devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def latency(
+    devices: tuple[str, ...],
+    model: Path,
+    against: Path | None,
+    samples: Path | None,
+    runtime: str | None,
+    threads: int,
+    kernels: str | None,
+    budget: float | None,
+    refresh: bool,
+    as_json: bool,
+) -> None:
     """Predict how long one inference of MODEL takes on a board.
 
     From the instructions that its kernels execute on the emulated core, with bounds.
@@ -63,7 +74,15 @@ def latency(devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from edge_harness.models.file import read_model
 
     boards = common.selected(devices)
-    question = _Question(**options)
+    question = _Question(
+        models=(model,) if against is None else (model, against),
+        samples=samples,
+        runtime=runtime,
+        threads=threads,
+        kernels=kernels,
+        budget=budget,
+        refresh=refresh,
+    )
     for path in question.models:
         read_model(path)  # what is wrong with it concerns all boards, and is said once
     sweep()
@@ -74,18 +93,15 @@ def latency(devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
 class _Question:
     """What is asked about each board."""
 
-    model: Path
-    against: Path | None
+    models: tuple[Path, ...]
+    """The model, and the one it is compared with."""
     samples: Path | None
     runtime: str | None
     threads: int
-    kernels: str
+    kernels: str | None
     budget: float | None
+    """Milliseconds."""
     refresh: bool
-
-    @property
-    def models(self) -> list[Path]:
-        return [path for path in (self.model, self.against) if path is not None]
 
     def ask(self, profile: Profile) -> common.Answer:
         """Predict for ``profile``.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edge_harness.clock.calibrate import published
 from edge_harness.clock.calibrate.architectures import build
@@ -18,7 +18,7 @@ from edge_harness.clock.calibrate.fit import Row
 from edge_harness.clock.counting.count import count
 from edge_harness.clock.counting.inference import of_file
 from edge_harness.clock.pipeline import core_named
-from edge_harness.clock.steps import steps_of
+from edge_harness.clock.steps import Step, steps_of
 from edge_harness.clock.trust import thread_equivalent
 from edge_harness.errors import EdgeError, UserError
 from edge_harness.models.file import read_model
@@ -33,7 +33,7 @@ _COLUMNS = ("model", "device", "threads", "latency_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Measurement:
     """A row of the CSV, understood."""
 
     id: str
@@ -55,14 +55,16 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
+class Unused:
     """A row that cannot be used, and why."""
 
     id: str
     reason: str
 
 
-def read_csv(path: Path | None, registry: ProfileRegistry) -> tuple[list[Wanted], list[Left]]:
+def read_csv(
+    path: Path | None, registry: ProfileRegistry
+) -> tuple[list[Measurement], list[Unused]]:
     """Rows of the user's CSV, or of the published table where ``path`` is None.
 
     Raises:
@@ -88,14 +90,14 @@ def read_csv(path: Path | None, registry: ProfileRegistry) -> tuple[list[Wanted]
         )
     if rows and not any(_is_file(row["model"] or "") for row in rows):
         return _published(path)
-    wanted: list[Wanted] = []
-    left: list[Left] = []
+    wanted: list[Measurement] = []
+    left: list[Unused] = []
     for number, row in enumerate(rows, start=2):
         name = row.get("id") or f"line {number}"
         try:
             wanted.append(_own(row, name, path, registry))
         except (EdgeError, ValueError) as error:
-            left.append(Left(id=name, reason=getattr(error, "message", str(error))))
+            left.append(Unused(id=name, reason=getattr(error, "message", str(error))))
     return wanted, left
 
 
@@ -103,7 +105,7 @@ def _is_file(model: str) -> bool:
     return model.endswith(tuple(s for row in FORMATS.values() for s in row.suffixes))
 
 
-def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistry) -> Wanted:
+def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistry) -> Measurement:
     if missing := [column for column in _COLUMNS if not row[column]]:
         raise ValueError(f"nothing in the column {', '.join(map(repr, missing))}")
     profile = registry.get(row["device"])
@@ -119,7 +121,7 @@ def _own(row: Mapping[str, str], name: str, path: Path, registry: ProfileRegistr
         runtime=row.get("runtime") or None,
         options={"kernels": kernels},
     )
-    return Wanted(
+    return Measurement(
         id=name,
         board=profile.name,
         model=str(model),
@@ -146,7 +148,7 @@ def _number(row: Mapping[str, str], column: str) -> float:
     return number
 
 
-def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
+def _published(path: Path | None) -> tuple[list[Measurement], list[Unused]]:
     """Networks by name, as the published table has them."""
     mapped, others = published.read(path) if path else published.read()
     boards = default_registry()
@@ -163,7 +165,7 @@ def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
         return runtime.name
 
     wanted = [
-        Wanted(
+        Measurement(
             id=row.id,
             board=row.profile,
             model=row.model,
@@ -181,7 +183,7 @@ def _published(path: Path | None) -> tuple[list[Wanted], list[Left]]:
         )
         for row in mapped
     ]
-    return wanted, [Left(id=row.id, reason=row.reason) for row in others]
+    return wanted, [Unused(id=row.id, reason=row.reason) for row in others]
 
 
 def _family(model: str) -> str:
@@ -192,26 +194,26 @@ def _family(model: str) -> str:
 
 
 def measured_rows(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[Measurement],
     registry: ProfileRegistry,
     progress: Progress | None = None,
-) -> tuple[list[Row], list[Left]]:
+) -> tuple[list[Row], list[Unused]]:
     """The rows with their steps; each different inference is counted once (and cached)."""
     rows: list[Row] = []
-    left: list[Left] = []
+    left: list[Unused] = []
     with _model_files() as file_of:
         for board in dict.fromkeys(row.board for row in wanted):
             profile = registry.get(board)
-            known: dict[tuple[str, str, str, str], tuple[Any, ...] | Left] = {}
+            known: dict[tuple[str, str, str, str], _Counted | Unused] = {}
             for row in (row for row in wanted if row.board == board):
                 key = (row.model, row.precision, row.kernels, row.runtime)
                 if key not in known:
                     known[key] = _counted(profile, file_of, row, progress)
                 found = known[key]
-                if isinstance(found, Left):
-                    left.append(Left(id=row.id, reason=found.reason))
+                if isinstance(found, Unused):
+                    left.append(Unused(id=row.id, reason=found.reason))
                 else:
-                    rows.append(_row(profile, row, *found))
+                    rows.append(_row(profile, row, found))
     order = {row.id: position for position, row in enumerate(wanted)}
     return sorted(rows, key=lambda row: order[row.id]), left
 
@@ -219,9 +221,9 @@ def measured_rows(
 def _counted(
     profile: Profile,
     file_of: Callable[[str, str], Path],
-    row: Wanted,
+    row: Measurement,
     progress: Progress | None,
-) -> tuple[Any, ...] | Left:
+) -> _Counted | Unused:
     try:
         model = read_model(file_of(row.model, row.precision))
         request = load_request(
@@ -233,19 +235,26 @@ def _counted(
         inference = of_file(model, request)
         counted = count(profile, inference, progress=progress)
     except EdgeError as error:
-        return Left(id=row.id, reason=error.message)
+        return Unused(id=row.id, reason=error.message)
     operators = inference.operators
-    return (
-        steps_of(profile, counted.steady, operators, delegated=counted.delegated),
-        inference.float_inputs,
-        sum(o.macs for o in operators),
-        sum(o.activation_bytes for o in operators),
+    return _Counted(
+        steps=steps_of(profile, counted.steady, operators, delegated=counted.delegated),
+        float_inputs=inference.float_inputs,
+        macs=sum(o.macs for o in operators),
+        activation_bytes=sum(o.activation_bytes for o in operators),
     )
 
 
-def _row(
-    profile: Profile, row: Wanted, found: Any, floats: int, macs: int, activation_bytes: int
-) -> Row:
+class _Counted(NamedTuple):
+    """What a row needs of its inference, whatever was measured."""
+
+    steps: list[Step]
+    float_inputs: int
+    macs: int
+    activation_bytes: int
+
+
+def _row(profile: Profile, row: Measurement, counted: _Counted) -> Row:
     return Row(
         id=row.id,
         board=row.board,
@@ -256,12 +265,12 @@ def _row(
         latency_ms=row.latency_ms,
         mhz=row.mhz,
         threads=thread_equivalent(profile, row.threads),
-        float_inputs=floats,
+        float_inputs=counted.float_inputs,
         whole=row.whole,
-        steps=found,
+        steps=counted.steps,
         dram_peak_gb_s=profile.memory.bandwidth_gb_s,
-        macs=macs,
-        activation_bytes=activation_bytes,
+        macs=counted.macs,
+        activation_bytes=counted.activation_bytes,
     )
 
 

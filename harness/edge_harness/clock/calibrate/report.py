@@ -23,7 +23,7 @@ from edge_harness.clock.calibrate.held_out import (
     start_for,
     without_nan,
 )
-from edge_harness.clock.calibrate.measurements import Left
+from edge_harness.clock.calibrate.measurements import Unused
 from edge_harness.clock.trust import general as general_of
 from edge_harness.profiles.clock import Clock
 
@@ -57,7 +57,7 @@ class Report:
     """Simple regressions on the same rows."""
     general: Errors | None = None
     """In sample, of what holds for boards in general; None where that was not fitted."""
-    left: tuple[Left, ...] = field(default=())
+    left: tuple[Unused, ...] = field(default=())
     """Rows that were not used."""
 
     def as_json(self) -> dict[str, Any]:

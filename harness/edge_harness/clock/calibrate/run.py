@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_harness.clock.calibrate.measurements import Left, Wanted, measured_rows, read_csv
+from edge_harness.clock.calibrate.measurements import Measurement, Unused, measured_rows, read_csv
 from edge_harness.clock.calibrate.report import Report, make_report
 from edge_harness.clock.calibrate.write import document_to_change, write_general, write_profile
 from edge_harness.errors import MissingTool, OptionError, UserError
@@ -77,19 +77,19 @@ def run_calibration(
     return replace(report, general=write_general(rows) if general else None, left=tuple(left))
 
 
-def own_code(wanted: Sequence[Wanted]) -> tuple[list[Wanted], list[Left]]:
+def own_code(wanted: Sequence[Measurement]) -> tuple[list[Measurement], list[Unused]]:
     """Without rows of 32-bit code on a 64-bit profile, unless the board has no others."""
     native = {row.board for row in wanted if row.same_code}
     kept = [row for row in wanted if row.same_code or row.board not in native]
     left = [
-        Left(id=row.id, reason=f"32-bit code; {row.board} has measurements of 64-bit code")
+        Unused(id=row.id, reason=f"32-bit code; {row.board} has measurements of 64-bit code")
         for row in wanted
         if row not in kept
     ]
     return kept, left
 
 
-def _sources(wanted: Sequence[Wanted]) -> dict[str, str]:
+def _sources(wanted: Sequence[Measurement]) -> dict[str, str]:
     """Where the measurements of each board are from, by what a person would look for."""
     found: dict[str, set[str]] = {}
     for row in wanted:
