@@ -84,12 +84,16 @@ def test_given_inputs_go_by_the_models_names_or_in_its_order(tmp_path):
 
 
 def test_of_many_samples_the_first_is_taken_and_no_batch_is_made_of_them(tmp_path):
-    told = []
     one = asked().inputs[0]
-    np.savez(tmp_path / "many.npz", inputs=np.concatenate([one, one + 1, one]))
-    found = asked(samples=tmp_path / "many.npz", say=told.append)
-    assert (found.inputs[0] == one).all()
-    assert told == [f"{str(tmp_path / 'many.npz')!r} has 3 samples: the first is taken"]
+    many = np.concatenate([one, one + 1, one])
+    np.savez(tmp_path / "many.npz", inputs=many, outputs=np.zeros((3, 10)), labels=[1, 2, 3])
+    np.save(tmp_path / "many.npy", many)
+    for name in ("many.npz", "many.npy"):
+        told: list[str] = []
+        found = asked(samples=tmp_path / name, say=told.append)
+        assert found.inputs[0].shape == one.shape
+        assert (found.inputs[0] == one).all()
+        assert told == [f"{str(tmp_path / name)!r} has 3 samples: the first is taken"]
 
 
 def test_an_input_of_strings_cannot_be_made_up():
