@@ -133,6 +133,8 @@ def wait_for(
         now = time.monotonic()
         if now >= next_look:
             if not alive():
+                if ready():  # the last that it did
+                    return None
                 return Vain(reason=status() or "it is gone", last_words=last_words())
             next_look = now + alive_step_s
         if now > start + deadline_s:

@@ -84,6 +84,21 @@ def test_a_wait_looks_once_where_there_is_no_time_at_all() -> None:
     )
 
 
+def test_what_a_process_did_last_counts_although_it_is_gone() -> None:
+    looks = [True, False]  # not yet there at the first look; the process ends between the two
+    assert (
+        wait_for(
+            "answer",
+            looks.pop,
+            alive=lambda: False,
+            status=str,
+            last_words=str,
+            deadline_s=5,
+        )
+        is None
+    )
+
+
 def test_a_costly_look_at_the_process_is_taken_seldom() -> None:
     looks = []
 

@@ -13,14 +13,13 @@ import os
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from edge_harness.agent.ports import ACCEPT, CHUNK, CLOSE, DATA, FRAME, OPEN, REFUSE, WAIT
 from edge_harness.engines.launch import connect_unix
 from edge_harness.errors import InputError
-from edge_harness.processes import Vain, wait_for
+from edge_harness.processes import Vain, wait_for, wait_until
 
 #: virtio-serial has 31 ports at most, and the first is kept for a console.
 PORTS = 30
@@ -47,36 +46,35 @@ class _Port:
 
     def __init__(self, run_dir: Path, timeout_s: float) -> None:
         self._lock = -1
-        self.sock = self._acquire(run_dir, timeout_s)
+        self._name = ""
+        if not wait_until(lambda: self._hold(run_dir), deadline_s=timeout_s, step_s=0.02):
+            raise InputError(
+                f"all {PORTS} streams into the board are in use",
+                next_step="close sessions that are done with, or wait for programs to end",
+            )
+        try:
+            self.sock = connect_unix(run_dir, self._name, timeout_s=timeout_s)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
-    def _acquire(self, run_dir: Path, timeout_s: float) -> socket.socket:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            for number in range(1, PORTS + 1):
-                name = port_name(number)
-                lock = os.open(run_dir / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # Still marked: its last holder was killed, and what it left unsaid may
-                    # still be under way.
-                    if os.read(lock, 1) == _HELD:
-                        raise BlockingIOError
-                    os.pwrite(lock, _HELD, 0)
-                except BlockingIOError:
-                    os.close(lock)
-                    continue
-                self._lock = lock
-                try:
-                    return connect_unix(run_dir, name, timeout_s=timeout_s)
-                except BaseException:
-                    os.close(lock)
-                    raise
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"all {PORTS} streams into the board are in use",
-                    next_step="close sessions that are done with, or wait for programs to end",
-                )
-            time.sleep(0.02)
+    def _hold(self, run_dir: Path) -> bool:
+        """Take the first port that is free, if one is."""
+        for number in range(1, PORTS + 1):
+            self._name = port_name(number)
+            path = run_dir / f"{self._name}.lock"
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Still marked: its last holder was killed, and what it left unsaid may still be
+                # under way.
+                if os.read(self._lock, 1) != _HELD:
+                    os.pwrite(self._lock, _HELD, 0)
+                    return True
+            except BlockingIOError:
+                pass
+            os.close(self._lock)
+        return False
 
     def release(self, *, clean: bool) -> None:
         self.sock.close()
