@@ -65,7 +65,7 @@ def test_it_is_reached_shared_by_its_record_and_ended(local, spec):
         assert (folder.stat().st_mode & 0o777, spec.state_dir.stat().st_mode & 0o777) == (
             0o700,
         ) * 2
-        assert (folder / "agent.sock").stat().st_mode & 0o077 == 0
+        assert (folder / "agent.sock").stat().st_mode & 0o777 == 0o600
     finally:
         machine.stop()
     assert not machine.alive()
