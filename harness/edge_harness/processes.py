@@ -69,6 +69,14 @@ class Watched:
             wait_until(lambda: not self.alive(), deadline_s=deadline_s)
 
 
+def signal_name(number: int) -> str:
+    """E.g. ``SIGILL``; ``signal 40`` for one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def tail(text: str, lines: int = 20) -> str:
     """The last ``lines`` lines of ``text``."""
     return "\n".join(text.rstrip().splitlines()[-lines:])

@@ -8,7 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-from edge_harness.processes import Watched, process_start_time, tail, wait_for, wait_until
+from edge_harness.processes import (
+    Watched,
+    process_start_time,
+    signal_name,
+    tail,
+    wait_for,
+    wait_until,
+)
 
 
 def _child(program: str, log: Path) -> subprocess.Popen[bytes]:
@@ -160,3 +167,12 @@ def test_a_process_that_never_was_does_not_run() -> None:
     never = Watched(0, "")
     never.kill_group()
     assert not never.alive()
+
+
+def test_signals_are_told_by_name_where_they_have_one():
+    assert [signal_name(n) for n in (4, 9, 64, 40)] == [
+        "SIGILL",
+        "SIGKILL",
+        "SIGRTMAX",
+        "signal 40",
+    ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_harness.diagnose.core import BadCore, Fault, fault_in, symbol_at
 from edge_harness.diagnose.isa import Feature, a64_feature, grouped_features, has_feature, is_udf
+from edge_harness.processes import signal_name
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
@@ -118,14 +119,6 @@ def explain_death(
             evidence="the exit status; the core dump is the emulator's, not the program's",
         )
     return _diagnosis(kind, name, fault, profile, profiles)
-
-
-def signal_name(number: int) -> str:
-    """E.g. ``SIGILL``; ``signal 40`` for one that has no name."""
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _diagnosis(

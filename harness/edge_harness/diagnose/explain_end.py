@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_harness.diagnose.explain import CRASHES, Diagnosis, explain_death, signal_name
+from edge_harness.diagnose.explain import CRASHES, Diagnosis, explain_death
 from edge_harness.diagnose.memory import memory_sign
 from edge_harness.diagnose.pages import page_size_hint
 from edge_harness.errors import (
@@ -25,7 +25,7 @@ from edge_harness.errors import (
     RuntimeFailed,
     Segfault,
 )
-from edge_harness.processes import tail
+from edge_harness.processes import signal_name, tail
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from edge_harness.cache import private_folder
 from edge_harness.engines import StartSpec
 from edge_harness.engines.launch import LAYERS_DIR, STATE_VARIABLE, boot_failed, connect_unix
-from edge_harness.processes import Watched, process_start_time, wait_for
+from edge_harness.processes import Watched, process_start_time, signal_name, wait_for
 
 BOOT_TIMEOUT_S = 60.0
 
@@ -65,7 +65,7 @@ class ProcessMachine:
         if status is None:
             return "its first process is gone"
         if status < 0:
-            return f"its first process was ended by {signal.Signals(-status).name}"
+            return f"its first process was ended by {signal_name(-status)}"
         return f"its first process ended with exit status {status}"
 
     def log(self) -> str:

@@ -14,6 +14,7 @@ from edge_harness.engines.docker.image import put_folders
 from edge_harness.engines.docker.limits import ControlGroup, check, memory_notes
 from edge_harness.engines.launch import LAYERS_DIR, connect_unix
 from edge_harness.errors import EdgeError, InfrastructureError, MissingAbility, OptionError
+from edge_harness.processes import signal_name
 from edge_harness.system import docker_client
 
 if TYPE_CHECKING:
@@ -114,10 +115,7 @@ class DockerMachine:
             figures = memory_notes(self.memory_events())
             return f"the OOM killer ended it ({figures or 'limit unknown'})"
         if code > 128:
-            try:
-                name = signal.Signals(code - 128).name
-            except ValueError:
-                name = f"signal {code - 128}"
+            name = signal_name(code - 128)
             outside = " from outside; no memory limit was hit" if name == "SIGKILL" else ""
             return f"its first process was ended by {name}{outside}"
         return f"its first process ended with exit status {code}"

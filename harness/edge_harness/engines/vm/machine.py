@@ -23,7 +23,7 @@ from edge_harness.engines.vm.boot import FIRST_LAYER, STORAGE
 from edge_harness.engines.vm.qmp import execute
 from edge_harness.engines.vm.streams import open_stream
 from edge_harness.errors import EmulatorCrashed, OptionError
-from edge_harness.processes import Watched, wait_until
+from edge_harness.processes import Watched, signal_name, wait_until
 
 #: mm/oom_kill.c, __oom_kill_process: pr_err("%s: Killed process %d (%s) total-vm:%lukB, ...").
 _OOM = re.compile(
@@ -115,7 +115,7 @@ class VmMachine:
         if status is None or status == 0:
             return "the board switched itself off"
         if status < 0:
-            return f"QEMU was ended by {signal.Signals(-status).name}"
+            return f"QEMU was ended by {signal_name(-status)}"
         said = self._read("qemu.log").strip().splitlines()
         return f"QEMU ended with exit status {status}" + (f": {said[-1]}" if said else "")
 
