@@ -258,7 +258,6 @@ def test_containers_that_nobody_holds_are_removed_and_others_are_not(rpi4, open_
         import os
         from edge_harness.opening import open_device
         from edge_harness.profiles import default_registry
-from edge_harness.system import docker_client
         device = open_device(default_registry().get("rpi4"), engine="docker")
         print(device.hold.machine.container_id, flush=True)
         os.kill(os.getpid(), 9)
