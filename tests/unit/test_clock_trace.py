@@ -1,7 +1,13 @@
 """What the plugin wrote, read back; the cut; the plugin's command lines."""
 
+import dataclasses
+import importlib
+import inspect
+import pkgutil
 from pathlib import Path
 
+import edge_harness.clock
+import msgspec
 import pytest
 from edge_harness.clock.counting.count import cut_block, plugin_argument
 from edge_harness.clock.counting.plugin_build import (
@@ -12,7 +18,7 @@ from edge_harness.clock.counting.plugin_build import (
 )
 from edge_harness.clock.operators import Operator, tflite_operators
 from edge_harness.clock.pipeline import core_named
-from edge_harness.clock.steps import steps_of
+from edge_harness.clock.steps import cache_levels, code_bits, steps_of
 from edge_harness.clock.trace import read_trace
 from edge_harness.errors import InternalError, MissingTool
 from edge_harness.profiles import default_registry
@@ -59,6 +65,56 @@ def test_code_that_did_not_fit_is_no_measurement():
         read_trace(FILE.replace("overflowed 0", "overflowed 7"), MAPS)
 
 
+def test_code_of_the_interpreter_and_of_nothing_mapped_is_not_counted():
+    for path in (
+        "/usr/bin/python3.11",
+        "/lib/_ctypes.cpython-311.so",
+        "/lib/libffi.so.8",
+        "/opt/numpy/core/_multiarray.so",
+        "/opt/numpy.libs/libopenblas.so",
+    ):
+        maps = [[0x7F0000, 0x7F8000, 0, path], MAPS[2]]
+        assert set(read_trace(FILE, maps).blocks) == {4}
+    assert set(read_trace(FILE, [MAPS[1]]).blocks) == {2, 3}
+    # The end of what is mapped is not part of it.
+    assert set(read_trace(FILE, [[0x7F0010, 0x7F0020, 0, "/opt/runtime.so"]]).blocks) == {2}
+
+
+def test_a_cut_in_which_nothing_of_the_model_ran_is_no_segment():
+    text = FILE.replace("end\n", "segment 3\ns 1 5 0 0 0 0 0\nend\n")
+    assert len(read_trace(text, MAPS).segments) == 3
+
+
+def calls(*runs):
+    """A trace of blocks that end in calls, in the order they first ran."""
+    blocks = "".join(
+        f"b {n} 7f0{n:02x}0 1 {ran} {n} 0 0 0 0 0 {BLR}\n" for n, ran in enumerate(runs, 1)
+    )
+    return read_trace(HEAD + blocks + "end\n", MAPS)
+
+
+@pytest.mark.parametrize(
+    ("runs", "operators", "found"),
+    [
+        ((7, 10, 10), 10, 2),  # as often as there are operators, the first of these
+        ((13, 12, 3), 10, 2),  # a delegate's own steps: not many more
+        ((2, 3, 12), 10, 2),  # nor much fewer
+        ((13, 2), 10, None),
+        ((1, 1), 1, None),  # one operator needs no cut
+        ((2, 9), 2, 1),
+    ],
+)
+def test_the_cut_is_where_the_loop_over_operators_calls_them(runs, operators, found):
+    expected = None if found is None else 0x7F0000 + 0x10 * found
+    assert cut_block(calls(*runs), operators) == expected
+
+
+def test_calls_are_in_the_order_they_first_ran():
+    text = HEAD + f"b 1 7f0010 1 5 9 0 0 0 0 0 {BLR}\nb 2 7f0020 1 5 3 0 0 0 0 0 {BLR}\n"
+    text += f"b 3 7f0030 1 5 0 0 0 0 0 0 {ADD}\nend\n"
+    assert [block.first_seen for block in read_trace(text, MAPS).calls()] == [3, 9]
+
+
 def test_the_cut_is_the_call_that_runs_once_for_each_operator():
     trace = read_trace(FILE, MAPS)
     assert cut_block(trace, 2) == 0x7F0020
@@ -83,11 +139,108 @@ def test_steps_are_the_operators_and_copies_do_not_share_their_work():
     assert sum(s.instructions for s in (prelude, conv, soft)) == trace.instructions
 
 
+@pytest.mark.parametrize(
+    ("kind", "shared"),
+    [
+        ("CONV_2D", True),
+        ("DEPTHWISE_CONV_2D", True),
+        ("FULLY_CONNECTED", True),
+        ("TRANSPOSE_CONV", True),
+        ("BATCH_MATMUL", True),
+        ("ADD", False),
+        ("MEAN", False),
+    ],
+)
+def test_only_some_kernels_of_tflite_split_their_work(kind, shared):
+    prelude, step, _ = steps_of(
+        RPI4, read_trace(FILE, MAPS), [operator(kind, "x"), operator("ADD", "y")], delegated=False
+    )
+    assert (step.serial_cycles < step.cycles) is shared
+    assert prelude.serial_cycles == prelude.cycles
+
+
+def test_one_operator_after_the_prelude_is_told_from_it():
+    text = HEAD + f"b 2 7f0010 1 100 0 12 4 0 3 5 {ADD}\n"
+    text += "segment 0\ns 2 10 2 1 0 0 1\nsegment 1\ns 2 90 10 3 0 3 4\nend\n"
+    prelude, conv = steps_of(
+        RPI4, read_trace(text, MAPS), [operator("CONV_2D", "conv")], delegated=False
+    )
+    assert (prelude.name, prelude.kind, conv.name) == ("step 0", "", "conv")
+    assert prelude.serial_cycles == prelude.cycles > 0
+    assert conv.serial_cycles == 0
+    assert (conv.l1_misses, conv.l2_misses) == (10, 0)  # L2 is the last level of this board
+    assert (conv.dram_lines, conv.dram_again) == (3 + 3, 0)  # four lines, each fetched once
+
+
+def test_all_is_one_step_where_nothing_was_cut():
+    trace = read_trace(FILE.partition("segment")[0] + "end\n", MAPS)
+    (step,) = steps_of(RPI4, trace, [operator("SOFTMAX", "soft")], delegated=False)
+    assert (step.name, step.kind) == ("step 0", "")
+    assert step.instructions == trace.instructions
+    assert 0 < step.serial_cycles < step.cycles  # libc's copies alone
+    assert (step.l1_misses, step.dram_lines, step.dram_again) == (18, 4 + 3, 0)
+
+
+def test_a_third_level_shields_memory():
+    text = FILE.replace("b 2 7f0010 1 100 0 12 4 0 3 5", "b 2 7f0010 1 100 0 12 4 2 3 1")
+    trace = read_trace(text.partition("segment")[0] + "end\n", MAPS)
+    rpi5 = default_registry().get("rpi5")
+    (step,) = steps_of(rpi5, trace, [], delegated=False)
+    assert (step.l1_misses, step.l2_misses, step.dram_lines) == (18, 4, 2 + 3)
+    cpu = msgspec.structs.replace(RPI4.cpu, l2_kib=0)
+    (step,) = steps_of(msgspec.structs.replace(RPI4, cpu=cpu), trace, [], delegated=False)
+    assert (step.l2_misses, step.dram_lines, step.dram_again) == (0, 18 + 3, 18 - 7)
+
+
+def test_another_number_of_cuts_than_operators_names_nothing():
+    trace = read_trace(FILE, MAPS)
+    steps = steps_of(RPI4, trace, [operator("CONV_2D", "conv")], delegated=False)
+    assert [(s.name, s.kind) for s in steps] == [("step 0", ""), ("step 1", ""), ("step 2", "")]
+    assert steps[0].serial_cycles == steps[0].cycles
+    assert 0 < steps[1].serial_cycles < steps[1].cycles
+    assert steps[2].serial_cycles == 0
+
+
+def test_what_hardly_runs_takes_what_the_rest_takes():
+    """A division in a block of its own, but too rare to be looked at."""
+    often = f"b 1 7f0010 1 100000 0 0 0 0 0 0 {ADD}\n"
+    for runs, each in ((1, 0.5), (3, 12.0)):
+        rare = f"b 2 7f0020 1 {runs} 0 0 0 0 0 0 410cc29a\n"  # sdiv x1, x2, x2
+        trace = read_trace(HEAD + often + rare + "end\n", MAPS)
+        (step,) = steps_of(RPI4, trace, [], delegated=True)
+        assert step.cycles == pytest.approx(50_000 + runs * each)
+
+
 def test_all_steps_of_a_delegate_share_their_work():
     trace = read_trace(FILE, MAPS)
-    steps = steps_of(RPI4, trace, [], delegated=True)
-    assert [s.kind for s in steps] == ["", "", ""]
-    assert all(s.serial_cycles == 0 for s in steps[1:])
+    for operators in ([], [operator("ADD", "a"), operator("ADD", "b")]):
+        steps = steps_of(RPI4, trace, operators, delegated=True)
+        assert [s.kind for s in steps] == ["", "", ""]
+        assert all(s.serial_cycles == 0 for s in steps[1:])
+        assert steps[0].serial_cycles == steps[0].cycles
+
+
+@pytest.mark.parametrize(
+    ("board", "bits", "levels"), [("rpi4", 64, 2), ("rpi5", 64, 3), ("rpi2", 32, 2)]
+)
+def test_what_a_board_runs_and_how_many_caches_it_has(board, bits, levels):
+    profile = default_registry().get(board)
+    assert (code_bits(profile), cache_levels(profile)) == (bits, levels)
+
+
+def test_everything_the_clock_hands_on_is_frozen_and_has_names():
+    """One of them changed on the way would be a wrong figure in the cache."""
+    seen = 0
+    for info in pkgutil.walk_packages(edge_harness.clock.__path__, "edge_harness.clock."):
+        if "architectures" in info.name:
+            continue
+        for found in vars(importlib.import_module(info.name)).values():
+            if dataclasses.is_dataclass(found) and found.__module__ == info.name:
+                seen += 1
+                assert found.__dataclass_params__.frozen, found
+                kinds = {p.kind.name for p in inspect.signature(found).parameters.values()}
+                assert kinds == {"KEYWORD_ONLY"} or found.__name__ == "Insn", found
+    assert seen > 15
 
 
 def test_operators_of_a_file_with_their_multiply_accumulates():
