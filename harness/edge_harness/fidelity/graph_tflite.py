@@ -218,14 +218,14 @@ class LiteGraph:
         others to keep, in place; with None all stay as they are."""
         build = flatbuffers.Builder(1024)
         build.Prep(_ALIGNMENT, 0)  # so that the old file keeps the alignment of its buffers
-        graph, root = self._graph._tab, self._root._tab
+        graph, root = _table(self._graph), _table(self._root)
         tensors = [_target(graph.Vector(graph.Offset(4)) + 4 * i, root.Bytes)
                    for i in (*range(len(self._names)), *clones)]  # fmt: skip
         count = self._graph.OperatorsLength()
         positions = range(count) if operators is None else sorted({*operators, *keep})
         tables = []
         for position in positions:
-            old = self._graph.Operators(position)._tab
+            old = _table(self._graph.Operators(position))
             if operators is None or position not in operators:
                 tables.append(-old.Pos)
             else:
@@ -238,7 +238,8 @@ class LiteGraph:
             build.PrependUOffsetTRelativeSlot(slot, offset, 0)
         _keep(build, graph, (4,))
         first = build.EndObject()
-        others = [-self._root.Subgraphs(i)._tab.Pos for i in range(1, self._root.SubgraphsLength())]
+        count = self._root.SubgraphsLength()
+        others = [-_table(self._root.Subgraphs(i)).Pos for i in range(1, count)]
         subgraphs = _offsets(build, [first, *others])
         build.StartObject(8)
         build.PrependUint32Slot(0, self._root.Version(), 0)
@@ -279,6 +280,11 @@ def _keep(build: Any, old: Any, slots: Sequence[int]) -> None:
         at = old.Offset(4 + 2 * slot)
         if at:
             build.PrependUOffsetTRelativeSlot(slot, -_target(old.Pos + at, old.Bytes), 0)
+
+
+def _table(generated: Any) -> Any:
+    """Where an object of the generated reader lies in the file; it has no public name for it."""
+    return generated._tab  # noqa: SLF001
 
 
 def _target(place: int, content: Any) -> int:

@@ -59,9 +59,9 @@ class LiteSession:
         self.out_indices = [d["index"] for d in self.outputs]
 
     def describe(self) -> dict[str, Any]:
-        delegated = [
-            op for op in self.interpreter._get_ops_details() if "delegate" in op["op_name"].lower()
-        ]
+        # Nothing public tells which operators a delegate took.
+        operators = self.interpreter._get_ops_details()  # noqa: SLF001
+        delegated = [op for op in operators if "delegate" in op["op_name"].lower()]
         return {
             "inputs": [self.tensor(d) for d in self.inputs],
             "outputs": [self.tensor(d) for d in self.outputs],
