@@ -114,15 +114,16 @@ def test_one_that_ends_at_once_says_how_and_what_it_said(spec):
 
 def test_one_that_stays_silent_is_ended(spec, monkeypatch):
     monkeypatch.setattr("edge_harness.engines.process_machine.BOOT_TIMEOUT_S", 0.2)
+    alone = f"712.{os.getpid()}"
     with pytest.raises(BootFailed, match=r"no answer of its agent within 0\.2 s"):
         start_process(
-            ["/bin/sleep", "712"],
+            ["/bin/sleep", alone],
             spec=spec,
             engine="toy",
             env={"PATH": os.defpath},
             machine_type=ProcessMachine,
         )
-    found = subprocess.run(["pgrep", "-f", "sleep 712"], capture_output=True, check=False)
+    found = subprocess.run(["pgrep", "-f", f"sleep {alone}"], capture_output=True, check=False)
     assert found.stdout == b""
 
 
