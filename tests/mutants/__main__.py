@@ -110,7 +110,7 @@ def tested(tree: Path, tests: list[str], *options: str) -> tuple[bool, str]:
 def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
     """Whether a test fails with the change, and which."""
     target = tree / mutant.path
-    source = (REPOSITORY / mutant.path).read_text()
+    source = target.read_text()
     target.write_text(mutant.apply(source))
     try:
         passed, how = tested(tree, tests_first(mutant.path, tree))
