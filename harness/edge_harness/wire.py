@@ -188,7 +188,7 @@ class Stream:
         if header is None:
             try:
                 header = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise WireError(f"the frame's header is not JSON: {text[:80]!r}") from error
             if not isinstance(header, dict):
                 raise WireError(f"the frame's header is not an object: {text[:80]!r}")

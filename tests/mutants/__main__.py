@@ -67,19 +67,19 @@ def copied(to: Path) -> None:
             shutil.copy2(source, to / name)
 
 
-def tests_first(path: str, tree: Path) -> list[str]:
-    """The files of ``tests/unit`` that name the changed module, or its folder, come first: a mutant
-    that they notice costs seconds."""
+def tests_of(path: str, tree: Path) -> list[list[str]]:
+    """All files of ``tests/unit``, those first that name the changed module, then those that name
+    its folder: a mutant that they notice costs seconds, as only they are collected."""
     module = path.removeprefix("harness/").removesuffix(".py").replace("/", ".")
     parent, _, name = module.rpartition(".")
     pattern = re.compile(rf"{module}\b|from {parent} import [^\n]*\b{name}\b")
     wider = re.compile(rf"{parent}\b")
-    scored = []
+    groups: list[list[str]] = [[], [], []]
     for test in sorted((tree / "tests" / "unit").glob("test_*.py")):
         text = test.read_text()
-        score = 2 * bool(pattern.search(text)) + bool(wider.search(text))
-        scored.append((-score, test.stat().st_size, f"tests/unit/{test.name}"))
-    return [name for _, _, name in sorted(scored)]
+        near = 0 if pattern.search(text) else 1 if wider.search(text) else 2
+        groups[near].append(f"tests/unit/{test.name}")
+    return [group for group in groups if group]
 
 
 def tested(tree: Path, tests: list[str], *options: str) -> tuple[bool, str]:
@@ -113,10 +113,13 @@ def noticed(mutant: Mutant, tree: Path) -> tuple[bool, str]:
     source = target.read_text()
     target.write_text(mutant.apply(source))
     try:
-        passed, how = tested(tree, tests_first(mutant.path, tree))
+        for tests in tests_of(mutant.path, tree):
+            passed, how = tested(tree, tests)
+            if not passed:
+                return True, how
     finally:
         target.write_text(source)
-    return not passed, how
+    return False, ""
 
 
 def run(mutants: list[Mutant], jobs: int, *, check: bool) -> list[Mutant]:
@@ -130,7 +133,7 @@ def run(mutants: list[Mutant], jobs: int, *, check: bool) -> list[Mutant]:
             trees.put(tree)
         if check:
             print("without a change …", flush=True)
-            passed, how = tested(tree, tests_first("", tree), "-n", str(jobs))
+            passed, how = tested(tree, ["tests/unit"], "-n", str(jobs))
             if not passed:
                 raise SystemExit(f"the unit tests fail as they are: {how}")
 

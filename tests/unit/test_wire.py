@@ -1,3 +1,4 @@
+import contextlib
 import json
 import socket
 import struct
@@ -67,6 +68,9 @@ def test_an_end_inside_a_frame_is_an_error(cut):
         wire.PREFIX.pack(wire.MAGIC, wire.PROTOCOL, 1, 2, wire.MAX_PAYLOAD_BYTES + 1) + b"{}",
         wire.PREFIX.pack(wire.MAGIC, wire.PROTOCOL, 1, 3, 0) + b"{]}",
         wire.PREFIX.pack(wire.MAGIC, wire.PROTOCOL, 1, 2, 0) + b"[]",
+        wire.PREFIX.pack(wire.MAGIC, wire.PROTOCOL, 1, 2, 0) + b"\xff\xfe",
+        wire.PREFIX.pack(wire.MAGIC, wire.PROTOCOL, 1, 200_000, 0) + b"[" * 200_000,
+        wire.PREFIX.pack(b"EDH", wire.PROTOCOL, 1, 2, 0) + b"{}",
     ],
 )
 def test_garbage_is_refused_before_memory_is_reserved(data):
@@ -74,15 +78,45 @@ def test_garbage_is_refused_before_memory_is_reserved(data):
         received(data)
 
 
-@given(st.binary(max_size=64))
-def test_no_bytes_lead_to_anything_but_a_wire_error(data):
-    try:
-        header, payload = received(data)
-    except wire.WireError:
-        pass
-    else:
-        assert isinstance(header, dict)
-        assert wire.PREFIX.size + len(payload) <= len(data)
+FRAME = wire.PREFIX.pack(wire.MAGIC, wire.PROTOCOL, 7, 14, 3) + b'{"op": "ping"}' + b"abc"
+
+
+@given(st.lists(st.tuples(st.integers(0, len(FRAME) - 1), st.integers(0, 255)), max_size=3))
+def test_a_damaged_frame_is_a_wire_error_or_another_whole_frame(changes):
+    data = bytearray(FRAME)
+    for place, value in changes:
+        data[place] = value
+    magic, protocol, _, header_bytes, payload_bytes = wire.PREFIX.unpack_from(data)
+    rest = bytes(data[wire.PREFIX.size :])
+    sound = (magic, protocol) == (wire.MAGIC, wire.PROTOCOL)
+    if sound and (header_bytes, payload_bytes, rest) == (14, 3, FRAME[wire.PREFIX.size :]):
+        assert received(bytes(data)) == ({"op": "ping"}, b"abc")
+        return
+    with contextlib.suppress(wire.WireError):
+        header, payload = received(bytes(data))
+        assert sound
+        assert header == json.loads(rest[:header_bytes])
+        assert payload == rest[header_bytes : header_bytes + payload_bytes]
+        assert len(payload) == payload_bytes
+
+
+@given(st.binary(max_size=64).filter(lambda data: data[:3] != wire.MAGIC))
+def test_what_does_not_begin_as_a_frame_is_none(data):
+    with pytest.raises(wire.WireError):
+        received(data)
+
+
+def test_only_short_headers_are_kept_and_not_too_many(pair):
+    left, right = pair
+    for number in range(100):
+        left.send({"number": number})
+        assert right.receive()[0] == {"number": number}
+    assert len(right._parsed) == 64
+    long = {"text": "x" * 5000}
+    fresh = wire.Stream(right.sock)
+    left.send(long)
+    assert fresh.receive()[0] == long
+    assert fresh._parsed == {}
 
 
 def test_a_payload_larger_than_the_socket_buffer_arrives_whole(pair):
