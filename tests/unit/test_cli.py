@@ -145,6 +145,7 @@ SHARED = {
     },
     "--engine": {("compare",), ("doctor",), ("run",), ("shell",)},
     "--runtime": {("compare",), ("latency",)},
+    "--kernels": {("compare",), ("latency",)},
     "--samples": {("compare",), ("latency",)},
     "--threads": {("compare",), ("latency",)},
     "--json": {
@@ -171,6 +172,19 @@ def test_shared_options_are_on_every_command_they_fit_and_alike(option):
         for p in found.values()
     }
     assert len(forms) == 1
+
+
+def test_choices_are_those_of_the_registries(edge):
+    from edge_harness.engines.registry import engine_choices
+    from edge_harness.runtimes import RUNTIMES
+
+    text = edge("compare", "--help", terminal_width=200).output
+    assert f"[{'|'.join(engine_choices())}]" in text
+    assert f"[{'|'.join(RUNTIMES)}|PACKAGE==VERSION]" in text
+    assert "[xnnpack|builtin|reference]" in text
+    result = edge("latency", "m.tflite", "--runtime", "torch")
+    assert result.exit_code == 2
+    assert "there is no runtime 'torch'; use one of tflite, litert, onnx" in result.stderr
 
 
 def test_no_command_takes_a_device_without_the_option(edge):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,24 +37,58 @@ else:
     _TextType = click.ParamType  # generic from click 8.2 on
 
 
-class EngineName(_TextType):
-    """A name from the registry of engines, which is asked when it is needed and not before."""
+class OneOf(_TextType):
+    """A name from a registry, which is asked when it is needed and not before."""
 
-    name = "engine"
-
-    @staticmethod
-    def _names() -> tuple[str, ...]:
-        from edge_harness.engines.registry import engine_choices
-
-        return engine_choices()
+    def __init__(self, what: str, names: Callable[[], Iterable[str]]) -> None:
+        self.name = what
+        self._names = names
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return f"[{'|'.join(self._names())}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value not in self._names():
-            self.fail(f"there is no engine {value!r}; use one of: {', '.join(self._names())}")
+        known = tuple(self._names())
+        if value not in known:
+            self.fail(f"there is no {self.name} {value!r}; use one of: {', '.join(known)}")
         return str(value)
+
+
+class RuntimeName(_TextType):
+    """A runtime, by name or pinned, as the table of runtimes takes it."""
+
+    name = "runtime"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        from edge_harness.runtimes import RUNTIMES
+
+        return f"[{'|'.join(RUNTIMES)}|PACKAGE==VERSION]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from edge_harness.errors import OptionError
+        from edge_harness.runtimes import named
+
+        try:
+            named(str(value))
+        except OptionError as error:
+            self.fail(f"{error.message}; {error.next_step}")
+        return str(value)
+
+
+def _engines() -> Iterable[str]:
+    from edge_harness.engines.registry import engine_choices
+
+    return engine_choices()
+
+
+def _kernels() -> Iterable[str]:
+    from edge_harness.runtimes import RUNTIMES
+
+    options = [option for row in RUNTIMES.values() for option in row.options]
+    return dict.fromkeys(word for o in options if o.name == "kernels" for word in o.allowed)
+
+
+ENGINE = OneOf("engine", _engines)
 
 
 def device_option(
@@ -70,13 +104,24 @@ def engine_option(
     "else auto.",
 ) -> Callable[[_F], _F]:
     """``--engine``, as ``engine``; None where it was not given: :func:`engine_for`."""
-    return click.option("--engine", type=EngineName(), help=text)
+    return click.option("--engine", type=ENGINE, help=text)
 
 
 def runtime_option() -> Callable[[_F], _F]:
     """``--runtime``."""
     return click.option(
-        "--runtime", help="Runtime to load models with, as onnx, or pinned: onnxruntime==1.21.0."
+        "--runtime",
+        type=RuntimeName(),
+        help="Runtime to load models with. Default: the board's for the format.",
+    )
+
+
+def kernels_option() -> Callable[[_F], _F]:
+    """``--kernels``."""
+    return click.option(
+        "--kernels",
+        type=OneOf("set of kernels", _kernels),
+        help="Kernels of the runtime, where it has several. Default: its own.",
     )
 
 
@@ -186,7 +231,7 @@ def engine_for(engine: str | None) -> str:
 
     name, source = engine_asked_for(project())
     try:
-        return EngineName().convert(name or AUTO, None, None)
+        return ENGINE.convert(name or AUTO, None, None)
     except click.BadParameter as error:
         raise OptionError(f"{source}: {error.message}", next_step="correct it there") from None
 

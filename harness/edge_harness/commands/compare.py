@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @common.runtime_option()
 @common.threads_option()
-@click.option("--kernels", help="Of TFLite (default: xnnpack).")
+@common.kernels_option()
 @click.option(
     "--tolerance",
     "tolerances",

@@ -34,11 +34,7 @@ def _milliseconds(_context: click.Context, _option: click.Parameter, text: str |
 @common.samples_option()
 @common.runtime_option()
 @common.threads_option()
-@click.option(
-    "--kernels",
-    type=click.Choice(["xnnpack", "builtin", "reference"]),
-    help="Of TFLite: with its default delegate (the default), or without.",
-)
+@common.kernels_option()
 @click.option(
     "--budget",
     callback=_milliseconds,
