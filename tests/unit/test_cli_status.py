@@ -122,7 +122,10 @@ def test_5_is_a_bug_of_ours_in_one_message(edge, monkeypatch):
     assert "a bug of ours: ZeroDivisionError" in result.stderr
     assert "EDGE_HARNESS_DEBUG=1" in result.stderr
     monkeypatch.setenv("EDGE_HARNESS_DEBUG", "1")
-    assert isinstance(edge("image", "ls").exception, ZeroDivisionError)
+    result = edge("image", "ls")
+    assert result.exit_code == 5
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "a bug of ours: ZeroDivisionError" in result.stderr
 
 
 def test_5_is_an_internal_error_too(edge, monkeypatch):
@@ -193,6 +196,14 @@ def test_141_is_a_reader_that_has_gone_and_nobody_complains(arguments):
             text=True,
         )
     assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_a_message_that_nobody_reads_does_not_change_the_status():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as output:
+        command = [sys.executable, "-m", "edge_harness.cli", "devices", "--device", "rpi44"]
+        assert subprocess.run(command, stdout=output, stderr=output).returncode == 2
 
 
 # -- verdicts --------------------------------------------------------------------------------------

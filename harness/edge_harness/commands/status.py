@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -91,7 +92,8 @@ def of_verdict(word: VerdictWord) -> Status:
 
 def complain(error: object, *, about: str = "") -> None:
     """One message on standard error, with what to do next."""
-    click.echo(f"edge-harness: {f'{about}: ' if about else ''}{error}", err=True)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it: the status tells all the same
+        click.echo(f"edge-harness: {f'{about}: ' if about else ''}{error}", err=True)
 
 
 @contextmanager
@@ -118,20 +120,24 @@ def ending(ours: Status | None = None) -> Iterator[None]:
         sys.exit(ours)
     except BrokenPipeError:
         broken_pipe()
-    except InternalError as error:
-        complain(error)
-        sys.exit(ours or Status.BUG)
     except EdgeError as error:
+        _show_traceback(isinstance(error, InternalError))
         complain(error)
         sys.exit(ours or of_error(error))
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE):
-            raise
+        _show_traceback(True)
         complain(
             f"a bug of ours: {type(error).__name__}: {error}\n  next: please report it with what "
             f"{DEBUG_VARIABLE}=1 adds to the same command"
         )
         sys.exit(ours or Status.BUG)
+
+
+def _show_traceback(is_bug: bool) -> None:
+    if is_bug and os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        traceback.print_exc()
 
 
 def broken_pipe() -> None:
