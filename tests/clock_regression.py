@@ -155,7 +155,7 @@ def recorded_mapping() -> list[dict[str, str]]:
 
 
 #: Few enough that they are fitted within a second or two.
-FITTED = ("firefly-rk3588s", "imx93-evk", "pixel", "rock-3399")
+FITTED = ("imx93-evk", "pixel", "rock-3399")
 
 
 def report() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from edge_harness.clock.calibrate import measurements
 from edge_harness.clock.calibrate.run import run_calibration
+from edge_harness.clock.counting import icount
 from edge_harness.clock.counting.count import count, count_key
 from edge_harness.clock.counting.device_clock import DeviceClock
 from edge_harness.clock.counting.icount import Number
@@ -406,10 +407,40 @@ def test_without_a_plugin_instructions_alone_give_a_rougher_answer(boards, monke
     assert rough.latency_ms == pytest.approx(240_000 * 0.9421 / 1.5e6 / 1.48)
     assert rough.high_ms / rough.latency_ms == pytest.approx(1.879)
     assert rough.latency_ms / rough.low_ms == pytest.approx(1.879)
-    assert (rough.threads, rough.compute_ms, rough.memory_ms) == (2, rough.latency_ms, 0)
+    assert (rough.threads, rough.compute_ms) == (2, rough.latency_ms)
+    assert (rough.memory_ms, rough.overhead_ms, rough.operators) == (0, 0, ())
+    assert rough.invoke_ms == rough.first_ms == rough.latency_ms
+    assert (rough.runtime, rough.kernels) == ("tflite-runtime 2.14.0", "builtin")
+    assert rough.notes[0].startswith("what it waits for is not known")
     assert rough.source.endswith("on 11 boards; there is no compiler")
     assert "±88%, from the number of instructions alone" in rough.source
     assert not predict(RPI4, inference).cached
+
+
+def test_instructions_alone_are_the_least_disturbed_inferences(boards, monkeypatch, tmp_path):
+    started = []
+
+    class Counting(Board):
+        def open_session(self, request, **_):
+            self.opened.append(request)
+            session = BoardSession(self)
+            vars(session)["bare_loop_s"] = lambda inputs, repeats: [3e-4] * (repeats - 1) + [2e-4]
+            session.kernels = "builtin (no delegate)"
+            return session
+
+    def start(request):
+        started.append(request)
+        return Counting(tmp_path)
+
+    monkeypatch.setattr(icount, "start_device", start)
+    monkeypatch.setattr(icount, "counting_engine", lambda profile: ("a choice", None))
+    inference = asked(kernels="builtin", threads=4)
+    number = icount.count_instructions(RPI4, inference)
+    assert number == (200_000, DIGITS["runtime"], "builtin (no delegate)")
+    (request,) = started
+    assert request.instrumentation.icount
+    assert request.choice == "a choice"
+    assert request.warm == (RUNTIMES["tflite"], "tflite-runtime==2.14.0")
 
 
 def test_a_session_is_answered_by_the_clock(boards):

@@ -162,6 +162,13 @@ def test_overhead_that_is_most_of_one_draws_no_ratio_to_one():
     # One of them is enough.
     long = estimate(latency_ms=1.0, low_ms=0.8, high_ms=1.25, compute_ms=0.9, overhead_ms=0.1)
     assert one.compare(replace(long, operators=())).low == pytest.approx(0.2 / off / (0.9 * off))
+    # What both have in common stays certain there, too.
+    alike = (operator("a", 0.1),)
+    first, second = (
+        estimate(compute_ms=ms, overhead_ms=1 - ms, **{**short, "operators": alike})
+        for ms in (0.2, 0.4)
+    )
+    assert second.compare(first).high == pytest.approx((0.1 + 0.3 * off) / (0.1 + 0.1 / off))
     half = estimate(compute_ms=0.5, overhead_ms=0.5, **short)
     assert half.compare(half).high == pytest.approx(off * off)
 

@@ -239,6 +239,28 @@ def test_errors_know_their_ranks():
     assert (exact.mean, exact.p90, exact.covered, exact.spearman()) == (0, 0, 1, pytest.approx(1))
 
 
+def ranked(measured, predicted, models=5):
+    """The rank correlation of a board measured with these latencies."""
+    one = rows(PLAIN)[0]
+    table = tuple(
+        dataclasses.replace(one, latency_ms=float(ms), model=f"model {n % models}")
+        for n, ms in enumerate(measured)
+    )
+    values = np.array(predicted, dtype=float) / np.array(measured) - 1
+    return Errors(what="some", values=values, rows=table).spearman()
+
+
+def test_ranks_correlate_as_spearman_has_it():
+    assert ranked([1, 2, 3, 4, 5], [2, 4, 6, 8, 100]) == pytest.approx(1)
+    assert ranked([1, 2, 3, 4, 5], [5, 4, 3, 2, 1]) == pytest.approx(-1)
+    # 1 - 6 Σd² / (n (n² - 1)): two neighbours changed places.
+    assert ranked([1, 2, 3, 4, 5], [10, 30, 20, 40, 50]) == pytest.approx(1 - 6 * 2 / (5 * 24))
+    # Equal ones share the mean of their ranks.
+    tied = np.corrcoef([1, 2.5, 2.5, 4, 5], [1, 2, 3, 4, 5])[0, 1]
+    assert ranked([1, 2, 2, 4, 5], [1, 2, 3, 4, 5]) == pytest.approx(tied)
+    assert math.isnan(ranked([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], models=4))
+
+
 def test_a_board_that_nobody_measured_gets_the_general_figures_and_their_bounds():
     profile = msgspec.structs.replace(default_registry().get("rpi4"), clock=None)
     trust = trust_for(profile)
