@@ -119,3 +119,121 @@ def test_truths_without_boxes_and_boxes_without_scores_are_refused():
         fidelity.mean_average_precision([fidelity.Detections(boxes=[A], classes=[1])], TRUTH)
     with pytest.raises(InputError, match="not finite"):
         fidelity.iou([[0, 0, np.nan, 1]], [A])
+
+
+# -- exact numbers -------------------------------------------------------------------------------
+
+
+def test_cosine_is_that_of_the_angle():
+    assert metrics.cosine(np.array([3.0, 4.0]), np.array([4.0, 3.0])) == pytest.approx(0.96)
+    assert metrics.cosine(np.array([1.0, 0.0]), np.array([0.0, 2.0])) == 0.0
+    assert metrics.cosine(np.array([2.0]), np.array([-5.0])) == -1.0
+    assert math.isnan(metrics.cosine(np.array([0.0]), np.array([1.0])))
+
+
+def test_relative_distance_is_a_share_of_the_reference():
+    found = metrics.relative(np.array([1.0, 3.0, 0.0, 1.0]), np.array([1.0, -4.0, 0.0, 0.0]))
+    assert found.tolist() == [0.0, 1.75, 0.0, math.inf]
+
+
+def test_ulps_across_zero_and_to_the_far_end():
+    up = np.float32([1.0])
+    assert metrics.ulps(up, -up)[0] == 2 * 0x3F800000
+    assert metrics.ulps(-up, up)[0] == 2 * 0x3F800000
+    assert metrics.ulps(-up, np.float32([-1.5]))[0] == 0x3FC00000 - 0x3F800000
+    assert metrics.ulps(np.float32([0.0]), np.float32([1e-45]))[0] == 1
+    assert metrics.ulps(np.float32([-1e-45]), np.float32([0.0]))[0] == 1
+    assert metrics.ulps(np.float16([1.0]), np.float16([-1.0]))[0] == 2 * 0x3C00
+    wide = np.float64([1.0])
+    assert metrics.ulps(wide, -wide)[0] == 2.0 * 0x3FF0000000000000
+    assert metrics.ulps(wide, np.nextafter(wide, 2))[0] == 1
+    assert math.isnan(metrics.ulps(np.float32([np.inf]), np.float32([np.inf]))[0])
+    assert math.isnan(metrics.ulps(up, np.float32([np.nan]))[0])
+
+
+def test_probabilities_sum_to_one_within_what_int8_loses():
+    looks = metrics.probabilities
+    assert looks(np.array([0.5, 0.5]))
+    assert looks(np.array([0.5, 0.54]))
+    assert looks(np.array([0.5, 0.46]))
+    assert not looks(np.array([0.5, 0.56]))
+    assert not looks(np.array([0.5, 0.44]))
+    assert looks(np.array([1.0, 0.0]))
+    assert not looks(np.array([1.0]))
+    assert not looks(np.array([1.25, -0.25]))
+    assert not looks(np.array([1.04, 0.0]))
+    assert looks(np.array([[0.25, 0.25], [0.25, 0.25]]))
+
+
+def test_divergence_normalizes_both_sides():
+    p, q = np.array([3.0, 1.0]), np.array([1.0, 1.0])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert metrics.kl_divergence(q, p, least=1e-9) == pytest.approx(expected)
+    both = np.array([1.0, 0.0])
+    assert metrics.kl_divergence(both, both, least=0.25) == 0.0
+    clipped = metrics.kl_divergence(np.array([1.0, 0.0]), np.array([0.5, 0.5]), least=0.5)
+    # 1 and 0.5 are two thirds and one third.
+    assert clipped == pytest.approx(0.5 * math.log(0.75) + 0.5 * math.log(1.5))
+
+
+def test_answers_are_the_greatest_values_in_order():
+    values = np.array([[1.0, 9.0], [5.0, 7.0]])
+    assert metrics.top(values, 3) == [1, 3, 2]
+    assert metrics.top(values, 0) == []
+    assert metrics.margin(values) == 2.0
+    assert metrics.margin(np.array([-1.0, -4.0])) == 3.0
+    assert metrics.margin(np.array([2.0, 5.0])) == 3.0
+    assert math.isnan(metrics.margin(np.array([1.0])))
+
+
+def test_percentiles_at_their_ranks():
+    ten = list(range(1, 11))
+    assert [metrics.percentile(ten, q) for q in (10, 50, 90)] == [1, 5, 9]
+    assert metrics.percentile([7], 50) == 7
+    assert metrics.percentile([1, 2], 50) == 1
+    twenty = list(range(1, 21))
+    assert (metrics.percentile(twenty, 5), metrics.percentile(twenty, 95)) == (1, 19)
+    for wrong in (0, 100, -1, 101):
+        with pytest.raises(InputError, match="there is no percentile"):
+            metrics.percentile(ten, wrong)
+    with pytest.raises(InputError, match="p50 of 0 samples"):
+        metrics.percentile([], 50)
+    assert metrics.percentile(range(200), 99.5) == 198
+
+
+def test_boxes_overlap_by_area():
+    assert fidelity.iou([0, 0, 2, 2], [1, 1, 3, 3])[0, 0] == pytest.approx(1 / 7)
+    assert fidelity.iou([0, 0, 4, 1], [0, 0, 1, 4])[0, 0] == pytest.approx(1 / 7)
+    nothing = fidelity.iou([1, 1, 1, 1], [1, 1, 1, 1])[0, 0]
+    assert nothing == 0.0
+    assert fidelity.iou([2, 2, 0, 0], [0, 0, 2, 2])[0, 0] == 0.0
+    many = fidelity.iou([[0, 0, 1, 1], [0, 0, 2, 1]], [[0, 0, 2, 1], [5, 5, 6, 6], [0, 0, 1, 1]])
+    assert many.tolist() == [[0.5, 0.0, 1.0], [1.0, 0.0, 0.5]]
+
+
+def test_precision_counts_thresholds_classes_and_images():
+    near = (0, 0, 2, 1.5)  # overlaps A by three quarters
+    found = [detections((near, 1, 0.9))]
+    truth = [fidelity.Detections(boxes=[A], classes=[1])]
+    assert fidelity.mean_average_precision(found, truth, thresholds=[0.75]) == 1.0
+    assert fidelity.mean_average_precision(found, truth, thresholds=[0.76]) == 0.0
+    assert fidelity.mean_average_precision(found, truth, thresholds=[0.5, 0.9]) == 0.5
+    two = [fidelity.Detections(boxes=[A, B], classes=[1, 2])]
+    assert fidelity.mean_average_precision([detections((A, 1, 0.9))], two) == 0.5
+    wrong_class = [detections((A, 2, 0.9))]
+    assert fidelity.mean_average_precision(wrong_class, truth) == 0.0
+    images = [detections((A, 1, 0.5)), detections((A, 1, 0.9), (FAR, 1, 0.7))]
+    truths = [truth[0], truth[0]]
+    # Right, wrong, right by score: precision 1 for the first half, 2/3 for the second.
+    assert fidelity.mean_average_precision(images, truths) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    nobody = [fidelity.Detections(boxes=[], classes=[]), truth[0]]
+    assert fidelity.mean_average_precision(images, nobody) == pytest.approx(1.0)
+    with pytest.raises(InputError, match="detections of 1 images, truths of 2"):
+        fidelity.mean_average_precision(found, truths)
+
+
+def test_the_better_of_two_true_boxes_is_taken():
+    inside, whole = (0, 0, 2, 1), (0, 0, 2, 2)
+    truth = [fidelity.Detections(boxes=[inside, whole], classes=[1, 1])]
+    found = [detections((whole, 1, 0.9), (inside, 1, 0.8))]
+    assert fidelity.mean_average_precision(found, truth) == 1.0
