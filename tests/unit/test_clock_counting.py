@@ -374,7 +374,7 @@ def test_an_estimate_is_the_recorded_one_and_is_kept(boards):
 def test_a_damaged_estimate_is_made_anew(boards, tmp_path):
     inference = asked(kernels="builtin")
     first = predict(RPI4, inference)
-    (kept,) = (tmp_path / "cache" / "clock-answers").iterdir()
+    (kept,) = (tmp_path / "cache" / "clock-estimates").iterdir()
     kept.write_text(kept.read_text()[:-20])
     assert predict(RPI4, inference) == first
     kept.write_text("{}")

@@ -56,7 +56,7 @@ def predict(
     threads = profile.checked_threads(inference.request.threads)
     inference.refuse_other_processors()
     # Perhaps it is known.
-    kept = cache_dir() / "clock-answers" / f"{estimate_key(profile, inference)}.json"
+    kept = cache_dir() / "clock-estimates" / f"{estimate_key(profile, inference)}.json"
     if not refresh and (known := _read(kept)) is not None:
         return replace(known, cached=True)
     # The count: what its kernels execute on an emulated board.
