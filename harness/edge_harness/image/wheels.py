@@ -102,7 +102,8 @@ def install(requirements: Sequence[str], environment: Environment, target: Path)
             f"no wheels for {', '.join(requirements)} on {environment}: "
             + "; ".join(words[:2] or result.stderr.splitlines()[-2:]),
             next_step="check the name and version, and that the project publishes wheels for "
-            f"{_MACHINE[environment.arch]}",
+            f"{_MACHINE[environment.arch]} and Python {environment.python}; or name another "
+            "runtime (runtime='…==VERSION', --edge-runtime)",
         )
     installed = json.loads(report.read_text())["install"]
     report.unlink()
