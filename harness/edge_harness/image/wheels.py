@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from edge_harness.cache import refuse_full
+from edge_harness.cache import refuse_full, remove_tree
 from edge_harness.errors import ImageBuildFailed, OptionError
 from edge_harness.image.environment import Environment
 from edge_harness.runtimes import RUNTIMES
@@ -35,7 +36,7 @@ def normalised(requirements: Sequence[str]) -> list[str]:
     Raises:
         OptionError: one is not a valid requirement specifier (PEP 508).
     """
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Requirement] = {}
     for text in requirements:
         try:
             requirement = Requirement(text)
@@ -44,13 +45,31 @@ def normalised(requirements: Sequence[str]) -> list[str]:
                 f"{text!r} is not a package requirement: {error}",
                 next_step="write it as pip takes it, e.g. 'onnxruntime==1.20.1'",
             ) from error
-        chosen[canonicalize_name(requirement.name)] = str(requirement)
-    for text in list(chosen.values()):
-        requirement = Requirement(text)
-        runtime = RUNTIMES.of_distribution(requirement.name)
-        for companion in runtime.companions_for(requirement.specifier) if runtime else ():
-            chosen.setdefault(canonicalize_name(Requirement(companion).name), companion)
-    return [chosen[name] for name in sorted(chosen)]
+        chosen[canonicalize_name(requirement.name)] = requirement
+    for name, requirement in list(chosen.items()):
+        for companion in _companions(name, requirement.specifier):
+            chosen.setdefault(canonicalize_name(companion.name), companion)
+    return [str(chosen[name]) for name in sorted(chosen)]
+
+
+def _companions(distribution: str, versions: SpecifierSet) -> list[Requirement]:
+    """What goes with ``distribution`` where it is a runtime, asked for as ``versions``."""
+    row = RUNTIMES.of_distribution(distribution)
+    return [Requirement(text) for text in row.companions_for(versions)] if row else []
+
+
+def _forgotten(installed: Sequence[Wheel], requirements: Sequence[str]) -> list[str]:
+    """Companions that are called for by the versions that were installed, which a range of
+    versions does not tell beforehand, and that nothing here has seen to."""
+    versions = {canonicalize_name(wheel["name"]): wheel["version"] for wheel in installed}
+    named = {canonicalize_name(Requirement(text).name) for text in requirements}
+    return [
+        str(companion)
+        for name, version in versions.items()
+        for companion in _companions(name, SpecifierSet(f"=={version}"))
+        if (other := canonicalize_name(companion.name)) not in named
+        and not companion.specifier.contains(versions.get(other, "0"), prereleases=True)
+    ]
 
 
 def pip_argv(requirements: Sequence[str], environment: Environment, target: Path) -> list[str]:
@@ -75,8 +94,15 @@ def pip_argv(requirements: Sequence[str], environment: Environment, target: Path
     if environment.suite and environment.arch in ("armhf", "armel"):
         # numpy is Debian's there (see recipe.packages).
         argv.append("--no-deps")
-        requirements = [r for r in requirements if Requirement(r).name != "numpy"]
+        requirements = _fetched(requirements, environment)
     return [*argv, *requirements]
+
+
+def _fetched(requirements: Sequence[str], environment: Environment) -> list[str]:
+    """Those of ``requirements`` that are no part of the device's image already."""
+    if environment.suite and environment.arch in ("armhf", "armel"):
+        return [text for text in requirements if Requirement(text).name != "numpy"]
+    return list(requirements)
 
 
 def install(requirements: Sequence[str], environment: Environment, target: Path) -> list[Wheel]:
@@ -87,6 +113,8 @@ def install(requirements: Sequence[str], environment: Environment, target: Path)
     """
     report = target.parent / "report.json"
     target.mkdir(parents=True, exist_ok=True)
+    if not _fetched(requirements, environment):
+        return []
     argv = pip_argv(requirements, environment, target)
     result = subprocess.run(
         [*argv, "--report", str(report)],
@@ -105,8 +133,16 @@ def install(requirements: Sequence[str], environment: Environment, target: Path)
             f"{_MACHINE[environment.arch]} and Python {environment.python}; or name another "
             "runtime (runtime='…==VERSION', --edge-runtime)",
         )
-    installed = json.loads(report.read_text())["install"]
+    installed = read_report(report)
     report.unlink()
+    if forgotten := _forgotten(installed, requirements):
+        remove_tree(target)
+        return install([*requirements, *forgotten], environment, target)
+    return installed
+
+
+def read_report(report: Path) -> list[Wheel]:
+    """What pip's ``--report`` says it installed, by name."""
     return sorted(
         (
             {
@@ -114,7 +150,7 @@ def install(requirements: Sequence[str], environment: Environment, target: Path)
                 "version": entry["metadata"]["version"],
                 "sha256": entry["download_info"]["archive_info"]["hashes"]["sha256"],
             }
-            for entry in installed
+            for entry in json.loads(report.read_text())["install"]
         ),
         key=lambda wheel: wheel["name"],
     )
