@@ -1,16 +1,19 @@
 """Both sides of a comparison: arranged, laid out, opened and run."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from edge_harness import fidelity
-from edge_harness.errors import InputError, OptionError
+from edge_harness import fidelity, opening
+from edge_harness.errors import InputError, ModelError, OptionError
 from edge_harness.fidelity import reference
 from edge_harness.fidelity.inputs import arranged, converted, laid_out, matched
 from edge_harness.fidelity.reference import computes_in_integers, opened, output_steps
 from edge_harness.models.file import read_model
+from edge_harness.profiles import default_registry
+from edge_harness.runtimes import RUNTIMES
 
 from tests.makers import tensor
 
@@ -186,6 +189,119 @@ def test_a_device_is_not_compared_with_itself():
     told = r"would compare 'digits_int8\.tflite' with itself"
     with pytest.raises(OptionError, match=told), opened(side(), None, "device"):
         pass
+
+
+class Loaded:
+    """What a board gave for a file."""
+
+    def __init__(self, board, model, runtime, options):
+        self.device, self.model = board, model
+        self.runtime, self.kernels = "tflite-runtime 2.14.0", "builtin (no delegate)"
+        self.asked = runtime, options
+        row = RUNTIMES["onnx" if model.format is ONNX.format else "tflite"]
+        self.request = SimpleNamespace(runtime=row, options=tuple((options or {}).items()))
+        self.closed = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+
+class Board:
+    name, engine = "rpi4", "user"
+
+    def __init__(self, figure_kind="emulated"):
+        self.figure_kind = figure_kind
+        self.profile = default_registry().get("rpi4")
+
+    def load(self, model, *, runtime=None, options=None):
+        if model.path.name == "broken.tflite":
+            raise ModelError("not this one", details={"bytes": 3})
+        return Loaded(self, model, runtime, options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def on_board(model=LITE):
+    session = Loaded(Board(), model, None, None)
+    session.requirement = "tflite-runtime==2.14.0"
+    return session
+
+
+@pytest.fixture
+def this_machine(monkeypatch):
+    opened_as = []
+
+    def open_device(profile, *, engine):
+        opened_as.append((profile.name, engine))
+        return Board("native")
+
+    monkeypatch.setattr(opening, "open_device", open_device)
+    return opened_as
+
+
+def test_on_the_device_a_reference_runs_with_the_sessions_runtime():
+    session = on_board()
+    with opened(session, MODELS / "digits_float.tflite", "device") as found:
+        assert found.device is session.device
+        assert found.asked == ("tflite-runtime==2.14.0", None)
+        assert not found.closed
+    assert found.closed
+    # A file of another format has no runtime in common with it.
+    with opened(session, MODELS / "digits_qdq.onnx", "device") as found:
+        assert found.asked == (None, None)
+
+
+def test_trusted_is_by_reference_kernels_of_the_same_version_on_this_machine(this_machine):
+    with opened(on_board(), None) as found:
+        assert found.asked == ("tflite-runtime==2.14.0", {"kernels": "reference"})
+        assert found.model is LITE  # what was read, not what lies there by now
+        assert reference.doubt_about(found) == ""
+    assert found.closed
+    assert [name for name, _ in this_machine] == ["rpi4"]
+
+
+def test_native_is_by_optimised_kernels_and_doubted_on_x86(this_machine, monkeypatch):
+    monkeypatch.setattr(reference.platform, "machine", lambda: "x86_64")
+    with opened(on_board(), MODELS / "digits_int8.tflite", "native") as found:
+        assert found.asked == ("tflite-runtime==2.14.0", None)
+        with pytest.warns(fidelity.ReferenceWarning, match="47 of 65 layers"):
+            (doubt,) = reference.warn_about(found)
+    assert doubt.startswith("digits_int8.tflite on rpi4 (user), tflite-runtime 2.14.0, kernels")
+    for machine in ("AMD64", "i686"):
+        monkeypatch.setattr(reference.platform, "machine", lambda m=machine: m)
+        assert reference.doubt_about(found) == doubt
+    monkeypatch.setattr(reference.platform, "machine", lambda: "aarch64")
+    assert reference.warn_about(found) == []
+
+
+def test_only_integers_natively_run_are_doubted(monkeypatch):
+    monkeypatch.setattr(reference.platform, "machine", lambda: "x86_64")
+    native = Board("native")
+    assert reference.doubt_about(Loaded(native, LITE_FLOAT, None, None)) == ""
+    assert "saturate in 16 bits" in reference.doubt_about(Loaded(native, ONNX, None, None))
+    assert reference.doubt_about(Loaded(Board(), LITE, None, None)) == ""
+    assert reference.doubt_about(side()) == ""
+
+
+def test_onnx_natively_run_has_no_reference_kernels(this_machine):
+    with reference.reference_session(on_board(), MODELS / "digits_qdq.onnx") as found:
+        assert found.asked == (None, {})
+    with reference.reference_session(on_board(), trusted=False) as found:
+        assert (found.model, found.asked) == (LITE, ("tflite-runtime==2.14.0", None))
+
+
+def test_a_reference_that_does_not_load_is_named(this_machine):
+    broken = replace(LITE, path=Path("broken.tflite"))
+    with pytest.raises(ModelError) as caught, reference.reference_session(on_board(), broken):
+        pass
+    assert caught.value.details == {"reference": "broken.tflite", "bytes": 3}
 
 
 # -- comparing -------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edge_harness.egress.packets import Egress
     from edge_harness.evidence import FigureKind
     from edge_harness.image import Environment
+    from edge_harness.models.file import ModelFile
     from edge_harness.runtimes import GraphOptimization, Kernels, LoadRequest
 
 
@@ -186,7 +187,7 @@ class Device:
 
     def load(
         self,
-        model: str | Path,
+        model: str | Path | ModelFile,
         *,
         runtime: str | None = None,
         threads: int = 1,
@@ -202,7 +203,8 @@ class Device:
         """Load ``model`` into a fresh worker on the device.
 
         Args:
-            model: a file on the host, of a format that one of the runtimes runs.
+            model: a file on the host, of a format that one of the runtimes runs, or one that was
+                read already.
             runtime: ``tflite``, ``litert``, ``onnx``, the name of an installed runtime of others,
                 or a pinned distribution such as ``onnxruntime==1.21.0``. Default: what
                 ``--edge-runtime`` or the ini value ``edge_runtime`` says for the file's format,

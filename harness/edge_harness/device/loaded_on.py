@@ -10,6 +10,7 @@ from edge_harness.device.loading import Loading
 if TYPE_CHECKING:
     from edge_harness.clock.estimate import LatencyEstimate
     from edge_harness.evidence import FigureKind
+    from edge_harness.models.file import ModelFile
     from edge_harness.profiles import Profile
     from edge_harness.runtimes import LoadRequest
 
@@ -57,7 +58,7 @@ class LoadedOn(Protocol):
     def latency_source(self) -> TellsLatency | None:
         """What latencies are asked of; None where nobody knows."""
 
-    def load(self, model: str | Path, *, runtime: str | None = None) -> Any:
+    def load(self, model: str | Path | ModelFile, *, runtime: str | None = None) -> Any:
         """A session of another model."""
 
     def open_session(self, request: LoadRequest, *, timeout_s: float) -> Any:

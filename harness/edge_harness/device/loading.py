@@ -11,7 +11,7 @@ from edge_harness.device.hold import Gone, Hold
 from edge_harness.engines.abilities import TakesLayers, bound
 from edge_harness.errors import UnsupportedModel
 from edge_harness.image import cached_parent, ensure_layer, ensure_runtime_layers, warm_parent
-from edge_harness.models.file import read_model
+from edge_harness.models.file import ModelFile, read_model
 from edge_harness.runtimes import LoadRequest, Runtime, WarmParent, likely, load_request
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Loading:
 
     def request(
         self,
-        model: str | Path,
+        model: str | Path | ModelFile,
         *,
         runtime: str | None = None,
         threads: int = 1,
@@ -135,7 +135,7 @@ class Loading:
             UnsupportedModel: no runtime for it is published for this device.
         """
         return load_request(
-            read_model(model),
+            model if isinstance(model, ModelFile) else read_model(model),
             self._profile,
             runtime=runtime,
             pins=self._pins,

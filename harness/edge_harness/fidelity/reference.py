@@ -66,16 +66,16 @@ def opened(session: Session, reference: Reference, by: Way = "trusted") -> Itera
             )
         same = session.request.runtime.runs(model.format)
         runtime = session.requirement if same else None
-        with session.device.load(model.path, runtime=runtime) as loaded:
+        with session.device.load(model, runtime=runtime) as loaded:
             yield loaded
         return
-    with reference_session(session, model.path, trusted=by == "trusted") as loaded:
+    with reference_session(session, model, trusted=by == "trusted") as loaded:
         yield loaded
 
 
 @contextmanager
 def reference_session(
-    session: Session, model: str | Path | None = None, *, trusted: bool = True
+    session: Session, model: str | Path | ModelFile | None = None, *, trusted: bool = True
 ) -> Iterator[Session]:
     """``model`` (default: the session's own) under TFLite's reference kernels on this machine,
     in the same runtime version.
@@ -91,7 +91,10 @@ def reference_session(
     from edge_harness.engines.registry import native_engine
     from edge_harness.opening import open_device
 
-    file = read_model(model) if model is not None else session.model
+    # What was read, not what lies at its path by now.
+    file = session.model if model is None else model
+    if not isinstance(file, ModelFile):
+        file = read_model(file)
     row = session.request.runtime
     runtime: str | None = session.requirement
     if not row.runs(file.format):  # none in common with the session: its profile's then
@@ -100,7 +103,7 @@ def reference_session(
     with open_device(session.device.profile, engine=native_engine()) as host:
         try:
             loaded = host.load(
-                file.path, runtime=runtime, options=dict(row.reference_options) if trusted else None
+                file, runtime=runtime, options=dict(row.reference_options) if trusted else None
             )
         except EdgeError as error:
             marked = {"reference": str(file.path), **error.details}
@@ -119,14 +122,13 @@ def warn_about(reference: Runner) -> list[str]:
 
 def doubt_about(reference: Runner) -> str:
     """Why ``reference`` is not to be trusted with this model; empty where nothing is known."""
-    from edge_harness.device.session import Session as SessionClass
-
-    if not isinstance(reference, SessionClass) or reference.device.figure_kind != "native":
+    request = getattr(reference, "request", None)
+    if request is None or figure_kind(reference) != "native":
         return ""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return ""
-    plain = reference.request.runtime.reference_options
-    if plain and set(plain) <= set(reference.request.options):
+    plain = request.runtime.reference_options
+    if plain and set(plain) <= set(request.options):
         return ""
     why = reference.model.format.x86_doubt
     if not why or not computes_in_integers(reference.model):
