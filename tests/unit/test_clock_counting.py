@@ -512,11 +512,11 @@ def own_measurements(boards, tmp_path):
         shutil.copy(MODELS / f"{name}.tflite", tmp_path)
     path = tmp_path / "board.csv"
     path.write_text(
-        "model,device,threads,latency_ms,kernels\n"
-        "digits_int8.tflite,rpi4,1,0.65,builtin\n"
-        "keyword_int8.tflite,rpi4,4,0.70,builtin\n"
-        "digits_int8.tflite,rpi3b,1,1.30,builtin\n"
-        "gone.tflite,rpi4,1,0.03,builtin\n"
+        "model,device,threads,latency_ms,kernels,source\n"
+        "digits_int8.tflite,rpi4,1,0.65,builtin,lab on Monday\n"
+        "keyword_int8.tflite,rpi4,4,0.70,builtin,\n"
+        "digits_int8.tflite,rpi3b,1,1.30,builtin,\n"
+        "gone.tflite,rpi4,1,0.03,builtin,\n"
     )
     return path
 
@@ -531,7 +531,7 @@ def test_ones_own_measurements_go_into_a_profile(own_measurements, tmp_path):
     assert report.general is None
     profile = default_registry(extra_dirs=[target.parent]).get("rpi4")
     assert profile.clock == report.boards["rpi4"].clock
-    assert (profile.clock.rows, profile.clock.measured) == (2, "board.csv")
+    assert (profile.clock.rows, profile.clock.measured) == (2, "board.csv, lab")
     assert profile.clock.shortest_ms == 0.65
 
 

@@ -3,6 +3,7 @@
 import struct
 from importlib import resources
 
+import msgspec
 import pytest
 from edge_harness.clock.instructions import CLASSES, Insn, decode, decode_a64
 from edge_harness.clock.pipeline import Core, Work, block_cycles, core_named, simulate
@@ -181,6 +182,26 @@ def test_a_block_of_nothing_takes_its_width(name, cycles):
     nop = struct.pack("<I", 0xD503201F)
     assert block_cycles(core_named(name), nop, 1) == cycles
     assert block_cycles(core_named(name), nop * 5, 5) == pytest.approx(5 * cycles)
+
+
+def test_a_core_file_with_numbers_that_mean_nothing_is_refused():
+    assert msgspec.convert({"pipe": "p", "cycles": 0.5}, Work).cycles == 0.5
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"pipe": "p", "cycles": 0}, Work)
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.convert({"pipe": "p", "latencey": 3}, Work)
+    plain = msgspec.to_builtins(made_up_core())
+    for name, values in {
+        "width": (0, 17),
+        "window": (0,),
+        "l1_ways": (0,),
+        "l2_ways": (0,),
+    }.items():
+        for value in values:
+            with pytest.raises(msgspec.ValidationError, match=name):
+                msgspec.convert({**plain, name: value}, Core)
+        msgspec.convert({**plain, name: 1}, Core)
+    assert msgspec.convert({**plain, "width": 16}, Core).width == 16
 
 
 # -- a core made up, so that each rule shows alone -------------------------------------------------
