@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edge_harness.golden.running_test import RUNNING as _RUNNING
 from edge_harness.pytest_support import options as _options
 from edge_harness.pytest_support import short_names as _short_names
 
@@ -107,9 +106,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    token = _RUNNING.set(partial(_running_test, item))
+    from edge_harness.golden.running_test import RUNNING
+
+    token = RUNNING.set(partial(_running_test, item))
     yield
-    _RUNNING.reset(token)
+    RUNNING.reset(token)
 
 
 def _running_test(item: pytest.Item) -> RunningTest:

@@ -9,9 +9,8 @@ import argparse
 import itertools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -41,9 +40,9 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _ALIASES: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the person asked for."""
+class Settings(NamedTuple):
+    """What the person asked for. No dataclass: making one is a third of this module's import,
+    which every pytest run pays for."""
 
     devices: tuple[str, ...]
     """Names, aliases, globs or ``all``; empty where no device was selected."""

@@ -34,4 +34,6 @@ def _made(item: pytest.Item) -> RunningTest:
         device=device,
         update=bool(item.config.option.edge_update_goldens),
         again=shlex.join([*again, item.nodeid]),
+        asked={},
+        written=[],
     )
