@@ -37,7 +37,7 @@ from edge_harness.image import agent_dir, layers_dir
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
     from edge_harness.egress.packets import Egress
-    from edge_harness.evidence import FigureKind
+    from edge_harness.evidence import FigureKind, Verdict
     from edge_harness.image import Environment
     from edge_harness.models.file import ModelFile
     from edge_harness.runtimes import GraphOptimization, Kernels, LoadRequest
@@ -424,6 +424,17 @@ class Device:
                 empty list would be a lie.
         """
         return self.controls.egress
+
+    @property
+    def egress_verdict(self) -> Verdict:
+        """``passed`` where :attr:`egress` is empty, ``failed`` with what was tried where not.
+
+        Raises as :attr:`egress` does: what was not recorded has no verdict.
+        """
+        from edge_harness.egress.packets import verdict_on
+
+        source = f"the packets that {self.name} sent ({self.engine})"
+        return verdict_on(self.egress, kind=self.figure_kind, source=source)
 
     # -- log and life ------------------------------------------------------------------------
 

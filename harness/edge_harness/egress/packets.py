@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from edge_harness.evidence import Figure, FigureKind, Verdict
 
 #: UDP ports of the address assignment that a host does by itself: DHCP and DHCPv6.
 _HOUSEKEEPING = frozenset({67, 68, 546, 547})
@@ -70,3 +73,13 @@ def _attempt(frame: Any) -> Egress | None:
             question = ""
         return Egress(protocol="dns", host=host, port=53, name=question)
     return Egress(protocol="udp", host=host, port=part.dport)
+
+
+def verdict_on(attempts: Sequence[Egress], *, kind: FigureKind, source: str) -> Verdict:
+    """``passed`` where nothing was tried to be reached, else ``failed``; ``source`` says what the
+    attempts were read from."""
+    count = Figure(value=len(attempts), unit="attempts", kind=kind, source=source)
+    if not attempts:
+        return Verdict(word="passed", figures=(count,))
+    tried = ", ".join(map(str, attempts))
+    return Verdict(word="failed", reason=f"it tried to reach {tried}", figures=(count,))
