@@ -102,17 +102,21 @@ class Hold:
                     next_step="look at the load of this machine, then run again",
                 ) from None
             except wire.WrongProtocol as error:
-                raise BootFailed(
-                    f"the agent on {self.name} is another version's: {error}",
-                    next_step="end the run of the other version of pytest-edge-harness that "
-                    "started this device, then run again",
-                ) from None
+                raise self.other_version(error) from None
             except (wire.WireError, OSError) as error:
                 raise Gone from error
             finally:
                 # Whatever interrupted it, Ctrl-C too: nobody may read the rest of this answer.
                 if not answered:
                     self._hang_up()
+
+    def other_version(self, error: wire.WrongProtocol) -> BootFailed:
+        """The error for an agent that another version of this package started."""
+        return BootFailed(
+            f"the agent on {self.name} is another version's: {error}",
+            next_step="end the run of the other version of pytest-edge-harness that started this "
+            "device, then run again",
+        )
 
     def revive(self) -> None:
         """Start the machine again where it died since (an OOM kill, an earlier crash)."""

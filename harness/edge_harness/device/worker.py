@@ -135,6 +135,8 @@ class Worker:
             opened = True
         except TimeoutError:
             raise self._timed_out("loading") from None
+        except wire.WrongProtocol as error:
+            raise self._loading.hold.other_version(error) from None
         except (wire.Closed, OSError):
             self._died("loading the model")
         except wire.WireError as error:
