@@ -181,6 +181,120 @@ def test_softmax_runs_over_what_its_operator_set_says(opset, sums):
     assert found.sum(axis=(1, 2)).tolist() == pytest.approx(sums)
 
 
+# -- ONNX Runtime's operators, in exact numbers --------------------------------------------------
+
+
+def own(op, inputs, outputs, constants, names, **attributes):
+    """One operator of ``com.microsoft``."""
+    node = helper.make_node(op, names, [outputs[0]], domain="com.microsoft", **attributes)
+    return evaluator(model([node], inputs, [outputs], constants, ("", "com.microsoft")))
+
+
+@pytest.mark.parametrize(("last", "wanted"), [(0, [[[[12]], [[32]]]]), (1, [[[[21, 23]]]])])
+def test_a_global_average_is_over_all_but_batch_and_channels(last, wanted):
+    x = np.uint8([[[[10, 12], [10, 12]], [[30, 32], [30, 32]]]])
+    shape = (1, 2, 1, 1) if not last else (1, 1, 1, 2)
+    found = own(
+        "QLinearGlobalAveragePool",
+        [("x", kind.UINT8, x.shape)],
+        ("y", kind.UINT8, shape),
+        {"s": np.float32(0.5), "z": np.uint8(10), "t": np.float32(0.5), "w": np.uint8(11)},
+        ["x", "s", "z", "t", "w"],
+        channels_last=last,
+    ).run(x)["y"]
+    # The mean less 10, times 0.5 / 0.5, and 11: of 11 and 31, or of 20 and 22.
+    assert found.tolist() == wanted
+
+
+def test_a_quantized_product_scales_once():
+    names = ["a", "s", "z", "b", "t", "z", "u", "w"]
+    constants = {
+        "s": np.float32(0.5), "z": np.uint8(10), "t": np.float32(0.25), "u": np.float32(2),
+        "w": np.uint8(3),
+    }  # fmt: skip
+    inputs = [("a", kind.UINT8, (3,)), ("b", kind.UINT8, (3,))]
+    found = own("QLinearMul", inputs, ("y", kind.UINT8, (3,)), constants, names)
+    # (14 - 10) * 0.5 * (90 - 10) * 0.25 / 2 + 3
+    values = found.run([np.uint8([14, 255, 0]), np.uint8([90, 255, 255])])["y"]
+    assert values.tolist() == [23, 255, 0]
+    without = own("QLinearMul", inputs, ("y", kind.UINT8, (3,)), constants, names[:-1])
+    assert without.run([np.uint8([14, 10, 12]), np.uint8([90, 0, 14])])["y"].tolist() == [20, 0, 0]
+
+
+GEMM = {
+    "as": np.float32(0.5), "az": np.uint8(1), "bs": np.float32([0.5, 0.25]),
+    "bz": np.int8([0, 1]), "c": np.int32([4, -4]), "ys": np.float32(0.25), "yz": np.uint8(100),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_quantized_matrix_product_in_integers_and_in_reals(flip):
+    a, b = np.uint8([[2, 4, 6]]), np.int8([[1, 2], [3, 4], [5, 7]])
+    given = [a.T, b.T] if flip else [a, b]
+    names = ["a", "as", "az", "b", "bs", "bz", "c", "ys", "yz"]
+    constants = GEMM | ({"bs": np.float32(0.5), "bz": np.int8(0)} if flip else {})
+    inputs = [(n, k, v.shape) for n, k, v in zip("ab", (kind.UINT8, kind.INT8), given, strict=True)]
+    flags = {"transA": 1, "transB": 1} if flip else {}
+    sums = np.array([[1 * 1 + 3 * 3 + 5 * 5, 1 * 2 + 3 * 4 + 5 * 7]]) + np.array([4, -4])
+    scales = np.array([0.25, 0.25])
+    if not flip:
+        sums = np.array([[1 * 1 + 3 * 3 + 5 * 5, 1 * 1 + 3 * 3 + 5 * 6]]) + np.array([4, -4])
+        scales = np.array([0.25, 0.125])
+    whole = own("QGemm", inputs, ("y", kind.UINT8, (1, 2)), constants, names, **flags).run(given)
+    assert whole["y"].tolist() == (np.rint(sums * scales / 0.25) + 100).tolist()
+    real = own(
+        "QGemm", inputs, ("y", kind.FLOAT, (1, 2)), constants, names[:-2], alpha=2.0, **flags
+    ).run(given)
+    assert real["y"].tolist() == (sums * scales * 2).tolist()
+
+
+def test_logarithms_and_hard_choices_of_older_operator_sets():
+    values = np.float32([[[1, 3, 3], [2, 0, 1]]])
+    for op, wanted in (
+        ("Hardmax", [[[0, 1, 0], [0, 0, 0]]]),
+        ("LogSoftmax", None),
+    ):
+        graph = helper.make_graph(
+            [helper.make_node(op, ["x"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", kind.FLOAT, (1, 2, 3))],
+            [helper.make_tensor_value_info("y", kind.FLOAT, (1, 2, 3))],
+        )
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+        found = evaluator(made.SerializeToString()).run(values)["y"]
+        if wanted is not None:
+            assert found.tolist() == wanted
+        else:
+            assert np.exp(found).sum() == pytest.approx(1.0)
+            assert found[0, 0, 0] == pytest.approx(1 - np.log(np.exp(values).sum()))
+
+
+def test_batch_normalization_in_training_is_not_guessed():
+    names = ["x", "scale", "bias", "mean", "variance"]
+    constants = {name: np.float32([1]) for name in names[1:]}
+    content = model(
+        [helper.make_node("BatchNormalization", names, ["y", "m"])],
+        [("x", kind.FLOAT, (1, 1, 2))],
+        [("y", kind.FLOAT, (1, 1, 2))],
+        constants,
+    )
+    with pytest.raises((RuntimeFailed, UnsupportedModel), match="training"):
+        evaluator(content).run(np.zeros((1, 1, 2), np.float32))
+
+
+def test_the_least_spread_is_added_to_the_variance():
+    names = ["x", "scale", "bias", "mean", "variance"]
+    constants = {"scale": [2], "bias": [1], "mean": [0], "variance": [0]}
+    content = model(
+        [helper.make_node("BatchNormalization", names, ["y"])],
+        [("x", kind.FLOAT, (1, 1, 1))],
+        [("y", kind.FLOAT, (1, 1, 1))],
+        {name: np.float32(value) for name, value in constants.items()},
+    )
+    found = evaluator(content).run(np.float32([[[1]]]))["y"]
+    assert found[0, 0, 0] == pytest.approx(2 / np.sqrt(1e-5) + 1)
+
+
 # -- ONNX's own tests of these operators ---------------------------------------------------------
 
 
