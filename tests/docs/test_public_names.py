@@ -86,9 +86,9 @@ def test_what_is_public_is_in_the_docs(module):
 def test_what_methods_give_is_importable_from_the_top():
     """A type that a public method of a device or a session takes or returns."""
     known = {*edge_harness.__all__, *(name for module in MODULES for name in public_names(module))}
-    # Aliases of types and of words, and two objects that users only hand on.
+    # Aliases of types and of words, and objects that users only hand on.
     known |= {"Array", "Moment", "FigureKind", "Kernels", "GraphOptimization"}
-    known |= {"Availability", "ModelFile"}
+    known |= {"Availability", "LoadRequest", "ModelFile"}
     for name in ("Device", "Session"):
         for attribute, value in vars(getattr(edge_harness, name)).items():
             function = value.fget if isinstance(value, property) else value
