@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from edge_harness.clock.calibrate.architectures import PRECISIONS, build
-from edge_harness.clock.calibrate.architectures.facts import facts
 from edge_harness.clock.calibrate.architectures.graph import Graph
 from edge_harness.clock.calibrate.architectures.lower import lower
 from edge_harness.models.tflite import verify
+
+from tests.network_facts import facts
 
 ROOT = Path(__file__).parents[2]
 

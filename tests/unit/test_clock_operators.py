@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from edge_harness.clock.calibrate.architectures import build
-from edge_harness.clock.calibrate.architectures.facts import facts
 from edge_harness.clock.calibrate.architectures.tflite_writer import (
     FileOperator,
     FileTensor,
     write,
 )
 from edge_harness.clock.operators import Operator, onnx_operators, tflite_operators
+
+from tests.network_facts import facts
 
 MODELS = Path(__file__).parents[2] / "fixtures" / "models"
 
