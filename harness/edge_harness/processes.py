@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from edge_harness.errors import InfrastructureError
 
 
 def process_start_time(pid: int) -> str:
@@ -80,6 +83,47 @@ def signal_name(number: int) -> str:
 def tail(text: str, lines: int = 20) -> str:
     """The last ``lines`` lines of ``text``."""
     return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+def completed(
+    argv: Sequence[str],
+    *,
+    what: str,
+    timeout_s: float,
+    error: type[InfrastructureError] = InfrastructureError,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``argv`` to its end, without input; whether it did well is the caller's to judge.
+
+    Args:
+        what: what it does, for a message: ``download packages for arm64``.
+        timeout_s: after how many seconds it is ended.
+        error: what to raise then.
+        env: its whole environment; None for this process's own.
+
+    Raises:
+        InfrastructureError: it was not done in time; its last words are in the message.
+    """
+    try:
+        return subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=env,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as expired:
+        said = [each for each in (expired.stdout, expired.stderr) if each]
+        words = "\n".join(e.decode(errors="replace") if isinstance(e, bytes) else e for e in said)
+        raise error(
+            f"could not {what}: {argv[0]} was not done after {timeout_s:g} s"
+            + (f"; it said last:\n{tail(words, 8)}" if words.strip() else " and said nothing"),
+            next_step="run the same command again; if it stays so, look at what holds it: the "
+            "network, a mirror, the disk",
+        ) from expired
 
 
 def wait_until(

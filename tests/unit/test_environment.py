@@ -4,9 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from edge_harness.errors import OptionError
 from edge_harness.image import Environment, Image, host_environment
-from edge_harness.image.wheels import normalised, pip_argv
+from edge_harness.image.wheels import pip_argv
 
 PIP = [sys.executable, "-m", "pip"]
 ALWAYS = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"]
@@ -67,22 +66,3 @@ def test_for_another_python_of_this_machine_pip_asks_that_one():
 )
 def test_an_environment_says_what_it_is(environment, text):
     assert str(environment) == text
-
-
-@pytest.mark.parametrize(
-    ("asked", "chosen"),
-    [
-        (["tflite-runtime==2.14.0"], ["numpy<2", "tflite-runtime==2.14.0"]),
-        (["tflite_runtime", "numpy==1.26.4"], ["numpy==1.26.4", "tflite_runtime"]),
-        (["onnxruntime==1.18.1"], ["numpy<2", "onnxruntime==1.18.1"]),
-        (["onnxruntime==1.20.1"], ["onnxruntime==1.20.1"]),
-        (["ai-edge-litert==2.3.0", "pillow"], ["ai-edge-litert==2.3.0", "pillow"]),
-    ],
-)
-def test_what_a_runtimes_metadata_forgets_comes_with_it(asked, chosen):
-    assert normalised(asked) == chosen
-
-
-def test_what_is_no_requirement_is_refused():
-    with pytest.raises(OptionError, match="'numpy==' is not a package requirement"):
-        normalised(["numpy=="])

@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from edge_harness.errors import ImageBuildFailed
 from edge_harness.processes import (
     Watched,
+    completed,
     process_start_time,
     signal_name,
     tail,
@@ -176,3 +179,26 @@ def test_signals_are_told_by_name_where_they_have_one():
         "SIGRTMAX",
         "signal 40",
     ]
+
+
+def test_a_program_that_ends_is_judged_by_its_caller() -> None:
+    done = completed(
+        [sys.executable, "-c", "print(input() if 0 else 'said'); raise SystemExit(3)"],
+        what="try",
+        timeout_s=60,
+    )
+    assert (done.returncode, done.stdout) == (3, "said\n")
+
+
+def test_a_program_that_does_not_end_is_ended_and_its_last_words_are_told() -> None:
+    hang = "import time; print('half of it', flush=True); time.sleep(600)"
+    with pytest.raises(ImageBuildFailed) as caught:
+        completed(
+            [sys.executable, "-c", hang],
+            what="unpack a package",
+            timeout_s=1.5,
+            error=ImageBuildFailed,
+        )
+    assert caught.value.message.startswith("could not unpack a package: ")
+    assert "was not done after 1.5 s; it said last:\nhalf of it" in caught.value.message
+    assert "run the same command again" in caught.value.next_step

@@ -59,7 +59,7 @@ def pip(monkeypatch):
         Path(argv[cut + 1]).write_text(json.dumps(content))
         return subprocess.CompletedProcess(argv, 0, "", "")
 
-    monkeypatch.setattr(wheels.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return state
 
 

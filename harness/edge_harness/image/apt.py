@@ -18,7 +18,10 @@ from typing import Any, TypedDict
 
 from edge_harness.cache import built, cache_dir, explained, locked, refuse_full, remove_tree
 from edge_harness.errors import ImageBuildFailed, MissingTool
+from edge_harness.processes import completed
 
+#: For all packages of an image, some 50 MB, over a slow line.
+DOWNLOAD_TIMEOUT_S = 3600.0
 MIRROR_VARIABLE = "EDGE_HARNESS_DEBIAN_MIRROR"
 KEYRING_VARIABLE = "EDGE_HARNESS_DEBIAN_KEYRING"
 _KEYRINGS = (
@@ -204,13 +207,12 @@ def download(arch: str, suite: str, packages: Sequence[str], into: Path) -> list
 
 
 def _apt(base: Path, arguments: list[str], purpose: str) -> None:
-    result = subprocess.run(
+    result = completed(
         [_tool("apt-get"), "-q", *arguments],
+        what=purpose,
+        timeout_s=DOWNLOAD_TIMEOUT_S,
+        error=ImageBuildFailed,
         env={**os.environ, "APT_CONFIG": str(base / "apt.conf"), "LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
     )
     if result.returncode:
         words = [
@@ -236,11 +238,11 @@ def unpack(debs: Sequence[Path], root: Path) -> list[Package]:
     tool = _tool("dpkg-deb")
 
     def one(deb: Path) -> Package:
-        fields = subprocess.run(
+        fields = completed(
             [tool, "--show", "--showformat=${Package} ${Version}", str(deb)],
-            capture_output=True,
-            text=True,
-            check=False,
+            what=f"read {deb.name}",
+            timeout_s=60,
+            error=ImageBuildFailed,
         )
         name, _, version = fields.stdout.partition(" ")
         return {
@@ -252,8 +254,11 @@ def unpack(debs: Sequence[Path], root: Path) -> list[Package]:
     with ThreadPoolExecutor(4) as pool:
         lock = list(pool.map(one, debs))
     for deb in debs:
-        result = subprocess.run(
-            [tool, "--extract", str(deb), str(root)], capture_output=True, text=True, check=False
+        result = completed(
+            [tool, "--extract", str(deb), str(root)],
+            what=f"unpack {deb.name}",
+            timeout_s=600,
+            error=ImageBuildFailed,
         )
         if result.returncode:
             refuse_full(result.stderr, root)

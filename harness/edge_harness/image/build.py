@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_harness.cache import built, cache_dir, explained, found
+from edge_harness.errors import ImageBuildFailed
 from edge_harness.image import apt, recipe, wheels
 from edge_harness.image.environment import Environment
 from edge_harness.image.tools import host_arch, loader_argv
+from edge_harness.processes import completed
 
 Progress = Callable[[str], None]
 
@@ -143,11 +144,12 @@ def compile_python(root: Path, arch: str, suite: str, folders: Sequence[Path]) -
 
 def _compile(python: Sequence[str], environment: dict[str, str], folders: Sequence[Path]) -> None:
     options = ["-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
-    subprocess.run(
+    completed(  # with whatever status: some packages carry files for other Python versions
         [*python, *options, *map(str, folders)],
+        what="compile Python modules",
+        timeout_s=1800,
+        error=ImageBuildFailed,
         env={**environment, "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        capture_output=True,
-        check=False,  # some packages carry files for other Python versions
     )
 
 

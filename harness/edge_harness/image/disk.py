@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from edge_harness.cache import built, cache_dir, refuse_full
 from edge_harness.errors import ImageBuildFailed
 from edge_harness.image.board_tools import BoardTools
+from edge_harness.processes import completed
 
 VERSION = 3
 #: As Debian's mke2fs.conf has them for ext4, less checksums and 64-bit block numbers; written out
@@ -84,11 +84,11 @@ def disk_id(disk: Path) -> str:
 def _mke2fs(tools: BoardTools, path: Path, size_kib: int, options: Sequence[str]) -> None:
     argv = [*tools.argv("mke2fs"), "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256"]
     argv += ["-O", _FEATURES, *options]
-    result = subprocess.run(
+    result = completed(
         [*argv, str(path), f"{size_kib}k"],
-        capture_output=True,
-        text=True,
-        check=False,
+        what="make a file system",
+        timeout_s=1800,
+        error=ImageBuildFailed,
         env={"PATH": os.defpath, "MKE2FS_CONFIG": os.devnull, "LC_ALL": "C"},
     )
     if result.returncode:
@@ -102,8 +102,11 @@ def _mke2fs(tools: BoardTools, path: Path, size_kib: int, options: Sequence[str]
 def overlay(tools: BoardTools, base: Path, base_format: str, path: Path) -> None:
     """A qcow2 file at ``path`` that keeps changes to ``base`` to itself."""
     argv = [*tools.argv("qemu-img"), "create", "-q", "-f", "qcow2", "-F", base_format]
-    result = subprocess.run(
-        [*argv, "-b", str(base), str(path)], capture_output=True, text=True, check=False
+    result = completed(
+        [*argv, "-b", str(base), str(path)],
+        what=f"make {path.name}",
+        timeout_s=120,
+        error=ImageBuildFailed,
     )
     if result.returncode:
         refuse_full(result.stderr, path)

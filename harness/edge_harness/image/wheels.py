@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ from packaging.utils import canonicalize_name
 
 from edge_harness.cache import refuse_full, remove_tree
 from edge_harness.errors import ImageBuildFailed, OptionError
+from edge_harness.image.apt import DOWNLOAD_TIMEOUT_S
 from edge_harness.image.environment import Environment
+from edge_harness.processes import completed
 from edge_harness.runtimes import RUNTIMES
 
 VERSION = 1
@@ -116,12 +117,11 @@ def install(requirements: Sequence[str], environment: Environment, target: Path)
     if not _fetched(requirements, environment):
         return []
     argv = pip_argv(requirements, environment, target)
-    result = subprocess.run(
+    result = completed(
         [*argv, "--report", str(report)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
+        what=f"fetch {', '.join(requirements)}",
+        timeout_s=DOWNLOAD_TIMEOUT_S,
+        error=ImageBuildFailed,
     )
     if result.returncode:
         words = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]

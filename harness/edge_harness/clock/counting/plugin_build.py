@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -14,6 +13,7 @@ from pathlib import Path
 from edge_harness.cache import built, cache_dir
 from edge_harness.errors import MissingTool
 from edge_harness.image.tools import host_arch
+from edge_harness.processes import completed
 
 _SOURCES = ("edge_clock.c", "qemu_plugin_api.h")
 #: QEMU release -> version of the plugin interface to build for (docs/devel/tcg-plugins.rst:
@@ -51,7 +51,7 @@ def check_plugins(qemu: Sequence[str]) -> None:
     Raises:
         MissingTool: it does not know ``-plugin``.
     """
-    done = subprocess.run([*qemu, "-help"], capture_output=True, text=True, check=False)
+    done = completed([*qemu, "-help"], what="ask QEMU for its options", timeout_s=60)
     if "-plugin" not in done.stdout:
         raise MissingTool(
             f"{qemu[0]!r} was built without plugins, which the device clock counts with",
@@ -98,7 +98,9 @@ def _compile(stage: Path, interface: int, progress: Progress | None) -> None:
     argv = compile_argv(
         _compiler(progress), stage / _SOURCES[0], stage / "edge_clock.so", interface
     )
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = completed(
+        argv, what="compile the device clock's plugin", timeout_s=300, error=MissingTool
+    )
     if done.returncode:
         raise MissingTool(
             f"the device clock's plugin does not compile with {argv[0]!r}:\n{done.stderr.strip()}",
@@ -117,14 +119,14 @@ def _compiler(progress: Progress | None) -> list[str]:
     def build(stage: Path) -> dict[str, str]:
         if progress:
             progress("fetching a C compiler (ziglang) into the cache")
-        done = subprocess.run(
+        done = completed(
             [
                 *(sys.executable, "-m", "pip", "install", "--quiet"),
                 *("--disable-pip-version-check", "--target", str(stage), ZIG),
             ],
-            capture_output=True,
-            text=True,
-            check=False,
+            what=f"fetch {ZIG}",
+            timeout_s=1800,
+            error=MissingTool,
         )
         if done.returncode:
             raise MissingTool(
