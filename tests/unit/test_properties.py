@@ -307,7 +307,7 @@ def test_a_single_input_cannot_vary():
 
 def test_the_verdict_of_a_comparison_rests_on_the_greatest_distance():
     close = Function(lambda x: first_four(x) // np.int8(2) * np.int8(2))
-    done = properties.equal_to(Function(first_four), close)
+    done = properties.equal_to(Function(first_four), close, max_examples=40)
     assert done.verdict.word == "passed"
     (figure,) = done.verdict.figures
     assert (figure.value, figure.unit, figure.kind) == (1, "steps", "emulated")
@@ -319,8 +319,9 @@ def test_floats_are_told_as_multiples_of_the_tolerance():
         return np.float32(first_four(x)) / 2
 
     session = Function(half, out="float32")
-    done = properties.equal_to(session, session)
+    done = properties.equal_to(session, session, max_examples=20)
     assert (done.figures[0].value, done.figures[0].unit) == (0, "tolerances")
+    # So few that one input stands at the end of the directions: it is no case of Hypothesis.
 
 
 def test_changes_that_must_not_matter():

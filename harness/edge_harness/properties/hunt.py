@@ -137,7 +137,6 @@ def hunt(
             # Nothing new: --hypothesis-seed draws the same again, or that was all there is.
             idle = 0 if gained else idle + 1
         if guide is not None:
-            climbing = True
             for _ in range(_ROUNDS):
                 # What lies far out along one fit makes the next one better.
                 ends = guide.ends()[: one_by_one // (2 * _ROUNDS)]
@@ -145,6 +144,7 @@ def hunt(
                     tried(ends)
             left = max_examples - result.examples
             if left > 0:
+                climbing = True  # not before: only a case of Hypothesis' own has a target
                 single = given(values=_climbable(session, guide, drawing))(
                     lambda values: tried([values])
                 )
