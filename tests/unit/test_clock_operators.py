@@ -139,6 +139,14 @@ def test_an_operator_of_ones_own_has_its_own_name(monkeypatch, number, custom, k
     assert tflite_operators((MODELS / "multi_io.tflite").read_bytes())[0].kind == kind
 
 
+def test_a_name_that_is_no_text_is_told_as_far_as_it_is(monkeypatch):
+    import tflite
+
+    monkeypatch.setattr(tflite.Tensor, "Name", lambda self: b"conv\xff")
+    found = tflite_operators((MODELS / "multi_io.tflite").read_bytes())
+    assert found[0].name == "conv\ufffd"
+
+
 def test_operators_of_an_onnx_file_are_its_nodes():
     pytest.importorskip("onnx")
     found = onnx_operators((MODELS / "digits_qdq.onnx").read_bytes())
