@@ -314,3 +314,24 @@ def test_a_branch_reads_from_outside_and_cannot_stand_alone():
     )
     # What only a branch reads is read by nobody here, and is in no other way a layer.
     assert [(n.op, n.separable) for n in graph.nodes] == [("If", False)]
+
+
+@pytest.mark.parametrize(
+    ("op", "names", "positions"),
+    [
+        ("QLinearMatMul", ["q", "s", "z", "w", "s", "z", "s", "z"], {1}),
+        ("QLinearAdd", ["q", "s", "z", "w", "s", "z", "s", "z"], {1}),
+        ("QLinearMul", ["q", "s", "z", "w", "s", "z", "s", "z"], {1}),
+        ("QGemm", ["q", "s", "z", "w", "s", "z", "b", "s", "z"], {1, 2}),
+        ("QLinearConv", ["q", "s", "z", "w", "s", "z", "s", "z", "b"], {1, 2}),
+        ("Gemm", ["q", "w", "b"], {1, 2}),
+    ],
+)
+def test_scales_and_zero_points_are_no_parameters(op, names, positions):
+    graph = made(
+        [helper.make_node("Identity", ["x"], ["q"]), helper.make_node(op, names, ["y"])],
+        SCALE | {"w": np.uint8([[1, 2]]), "b": np.int32([5, 6])},
+    )
+    found = {p.position: p.values.tolist() for p in graph.parameters(graph.nodes[-1])}
+    wanted = {1: [[1, 2]], 2: [5, 6]}
+    assert found == {position: wanted[position] for position in positions}

@@ -190,6 +190,26 @@ def test_a_saturating_accumulation_is_found_in_onnx(write):
     assert report.first.cause.startswith("saturation: the device does not pass 0.70")
 
 
+def test_other_parameters_are_over_only_where_they_add_something_however_little(write):
+    content = small_onnx.classifier_qdq()
+    # A step of a bias is far below a step of the output: it shows here in conv1, not in conv2.
+    bad = planted.onnx_constant(content, "conv1_b", lambda b: b + (np.arange(b.size) == 0))
+    bad = planted.onnx_constant(bad, "conv2_b", lambda b: b + (np.arange(b.size) == 0))
+    report = fidelity.layers(
+        OnnxSession(write(bad, "bad.onnx")),
+        write(content, "sound.onnx"),
+        small_onnx.images(1, seed=3)[0],
+    )
+    rows = [(row.error, row.introduced, row.over, row.cause) for row in report.layers[:4]]
+    assert rows == [
+        (0.0, 0.0, False, ""),
+        (1.0, 1.0, True, "1 of 8 values of its bias differ"),
+        (1.0, 0.0, False, "1 of 12 values of its bias differ"),
+        (1.0, 0.0, False, ""),
+    ]
+    assert [row.propagated for row in report.layers[:4]] == [False, False, True, True]
+
+
 def test_names_map_what_names_do_not(write):
     content = small_onnx.classifier_float()
     session, other = OnnxSession(write(content, "a.onnx")), write(content, "b.onnx")
