@@ -171,6 +171,8 @@ def work(
     model_kib = memory()["rss_kib"] - before_kib
     stream.send({"ok": True, **description})
     run, run_batch = session.run, session.run_batch
+    # Looked up once: what comes often comes first, and cheap.
+    op_run, op_batch, op_ping = Op.RUN, Op.BATCH, Op.PING
     while True:
         try:
             header, payload = stream.receive()
@@ -178,13 +180,13 @@ def work(
             return
         operation = header.get("op")
         try:
-            if operation == Op.RUN:
+            if operation == op_run:
                 stream.send_encoded(*run(header, payload))
                 continue
-            if operation == Op.BATCH:
+            if operation == op_batch:
                 stream.send_encoded(*run_batch(header, payload))
                 continue
-            if operation == Op.PING:
+            if operation == op_ping:
                 answer: dict[str, Any] = {"ok": True}
             elif operation == Op.RESIZE:
                 session.resize(header["shapes"])
