@@ -83,6 +83,12 @@ NAMED = (
         "        steps = math.inf\n    units",
         "        steps = 0.0\n    units",
     ),
+    _named(
+        "NaN in a report counted as 0 steps",
+        "fidelity/measuring.py",
+        "return _max(np.where(np.isnan(far), np.inf, far))",
+        "return _max(np.where(np.isnan(far), 0.0, far))",
+    ),
     # Diagnosis.
     _named(
         "the emulator's own core dump read as the program's",
