@@ -302,8 +302,14 @@ def test_a_dump_that_is_not_there_is_a_bad_one(tmp_path):
 @pytest.mark.parametrize("machine", [AARCH64, ARM])
 def test_a_symbol_is_the_function_around_the_place(tmp_path, machine):
     path = tmp_path / "lib.so"
-    symbols = [("outer", 0x100, 0x100), ("inner", 0x140, 0x10), ("empty", 0x300, 0)]
+    symbols = [
+        ("outer", 0x100, 0x100),
+        ("inner", 0x140, 0x10),
+        ("empty", 0x300, 0),
+        ("first", 0, 8),
+    ]
     path.write_bytes(library(machine, symbols=symbols))
+    assert symbol_at(path, 4) == "first+0x4"
     assert symbol_at(path, 0x100) == "outer+0x0"
     assert symbol_at(path, 0x13C) == "outer+0x3c"
     assert symbol_at(path, 0x14F) == "inner+0xf"
