@@ -287,3 +287,17 @@ def test_a_long_block_is_in_its_steady_state_at_once():
     assert simulate(core, [insn("alu")] * 99) == 99
     assert simulate(core, [insn("alu")] * 100) == 100
     assert simulate(core, [insn("mul")] * 150) == 300
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "units"),
+    [
+        ("8f0a20f4", "vload_d", 2),  # vld1.32 {d0, d1}, [r0]
+        ("080b90ec", "vload_d", 4),  # vldmia r0, {d0, d1, d2, d3}
+        ("000b90ed", "vload_d", 1),  # vldr d0, [r0]
+        ("0f0200f4", "vstore_d", 4),  # vst1.8 {d0, d1, d2, d3}, [r0]
+    ],
+)
+def test_a_32_bit_vector_access_takes_as_many_units_as_it_has_registers(code, kind, units):
+    (found,) = decode(bytes.fromhex(code), 1, bits=32)
+    assert (found.kind, found.units) == (kind, units)
