@@ -181,6 +181,23 @@ def test_softmax_runs_over_what_its_operator_set_says(opset, sums):
     assert found.sum(axis=(1, 2)).tolist() == pytest.approx(sums)
 
 
+def test_scales_of_columns_stay_with_their_columns_in_more_dimensions():
+    content = model(
+        [helper.make_node("QLinearMatMul", ["x", "s", "z", "w", "ws", "wz", "s", "z"], ["y"])],
+        [("x", kind.UINT8, (1, 2, 2))],
+        [("y", kind.UINT8, (1, 2, 3))],
+        {
+            "s": np.float32(1),
+            "z": np.uint8(0),
+            "w": np.int8([[[1, 2, 3], [4, 5, 6]]]),
+            "ws": np.float32([1, 2, 4]),
+            "wz": np.int8([0, 1, 2]),
+        },
+    )
+    found = evaluator(content).run(np.uint8([[[1, 0], [1, 1]]]))["y"]
+    assert found.tolist() == [[[1, 2, 4], [5, 10, 20]]]
+
+
 # -- ONNX Runtime's operators, in exact numbers --------------------------------------------------
 
 
