@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, cast, get_args
 
-from edge_harness.errors import EvidenceError
+from edge_harness.errors import EvidenceError, InputError
 
 FigureKind = Literal["measured", "device-clock", "native", "emulated"]
 """How a figure came about: ``measured`` on a real board, computed by the ``device-clock`` from an
@@ -249,6 +249,30 @@ def worst_of(verdicts: Iterable[Verdict], *, strict: bool = False) -> Verdict:
         reason="; ".join(reasons),
         figures=tuple(figure for part in chosen for figure in part.figures),
     )
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The ``percent``-th percentile by nearest rank: an observed value, nothing interpolated.
+    NaN where a value is NaN.
+
+    Raises:
+        InputError: it is not between 0 and 100, or there are too few values for it (p99 and p1
+            need 100, p90 and p10 need 10).
+    """
+    import numpy as np  # not with this module, which everything imports
+
+    if not 0 < percent < 100:
+        raise InputError(
+            f"there is no percentile {percent!r}", next_step="use a number between 0 and 100"
+        )
+    known = np.fromiter(values, np.float64)
+    least = math.ceil(round(100 / min(percent, 100 - percent), 6)) if percent != 50 else 1
+    if known.size < least:
+        raise InputError(
+            f"p{percent:g} of {known.size} samples says nothing",
+            next_step=f"use at least {least} samples, or look at the worst one",
+        )
+    return float(np.percentile(known, percent, method="inverted_cdf"))
 
 
 def _number(name: str, value: object) -> Number:

@@ -23,7 +23,7 @@ from edge_harness.clock.milliseconds import bounds
 from edge_harness.clock.pipeline import core_named
 from edge_harness.clock.steps import Step
 from edge_harness.clock.trust import general, general_parameters, thread_equivalent, trust_for
-from edge_harness.errors import OptionError
+from edge_harness.errors import InputError, OptionError
 from edge_harness.profiles import default_registry
 from edge_harness.profiles.clock import Parameters
 from edge_harness.profiles.shape import Cluster
@@ -461,9 +461,9 @@ def test_percentiles_are_by_nearest_rank_and_refused_for_small_samples():
     assert many.latency_ms(95) == 19
     assert many.worst.latency_ms == 20
     assert many.data_dependent
-    with pytest.raises(OptionError, match=r"p99 of 20 inputs"):
+    with pytest.raises(InputError, match=r"p99 of 20 samples"):
         many.latency_ms(99)
-    with pytest.raises(OptionError):
+    with pytest.raises(InputError):
         many.latency_ms(100)
 
 

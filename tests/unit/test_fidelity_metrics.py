@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from edge_harness import fidelity
 from edge_harness.errors import InputError
+from edge_harness.evidence import percentile
 from edge_harness.fidelity import metrics
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,21 +61,21 @@ def test_of_equal_scores_the_first_is_the_answer():
 
 def test_percentiles_are_observed_values_by_nearest_rank():
     values = list(range(1, 101))
-    assert metrics.percentile(values, 99) == 99
-    assert metrics.percentile(values, 95) == 95
-    assert metrics.percentile([3, 1, 2], 50) == 2
+    assert percentile(values, 99) == 99
+    assert percentile(values, 95) == 95
+    assert percentile([3, 1, 2], 50) == 2
 
 
 @pytest.mark.parametrize(("q", "least"), [(99, 100), (95, 20), (5, 20), (99.9, 1000)])
 def test_percentiles_of_too_few_samples_are_refused(q, least):
-    assert metrics.percentile(range(least), q) >= 0
+    assert percentile(range(least), q) >= 0
     with pytest.raises(InputError, match="says nothing") as error:
-        metrics.percentile(range(least - 1), q)
+        percentile(range(least - 1), q)
     assert str(least) in error.value.next_step
 
 
 def test_a_percentile_over_a_nan_is_a_nan():
-    assert math.isnan(metrics.percentile([1.0, math.nan], 50))
+    assert math.isnan(percentile([1.0, math.nan], 50))
 
 
 # -- detections ----------------------------------------------------------------------------------
@@ -188,17 +189,17 @@ def test_answers_are_the_greatest_values_in_order():
 
 def test_percentiles_at_their_ranks():
     ten = list(range(1, 11))
-    assert [metrics.percentile(ten, q) for q in (10, 50, 90)] == [1, 5, 9]
-    assert metrics.percentile([7], 50) == 7
-    assert metrics.percentile([1, 2], 50) == 1
+    assert [percentile(ten, q) for q in (10, 50, 90)] == [1, 5, 9]
+    assert percentile([7], 50) == 7
+    assert percentile([1, 2], 50) == 1
     twenty = list(range(1, 21))
-    assert (metrics.percentile(twenty, 5), metrics.percentile(twenty, 95)) == (1, 19)
+    assert (percentile(twenty, 5), percentile(twenty, 95)) == (1, 19)
     for wrong in (0, 100, -1, 101):
         with pytest.raises(InputError, match="there is no percentile"):
-            metrics.percentile(ten, wrong)
+            percentile(ten, wrong)
     with pytest.raises(InputError, match="p50 of 0 samples"):
-        metrics.percentile([], 50)
-    assert metrics.percentile(range(200), 99.5) == 198
+        percentile([], 50)
+    assert percentile(range(200), 99.5) == 198
 
 
 def test_boxes_overlap_by_area():

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edge_harness.errors import OptionError
-from edge_harness.evidence import Figure, FigureKind, Verdict
+from edge_harness.evidence import Figure, FigureKind, Verdict, percentile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,20 +244,9 @@ class Percentiles:
         """The ``percent``-th percentile, by nearest rank.
 
         Raises:
-            OptionError: it is out of range, or the sample is too small: fewer than
-                100 / (100 - percent) inputs.
+            InputError: as :func:`edge_harness.evidence.percentile`.
         """
-        count = len(self.estimates)
-        if not 0 < percent < 100:
-            raise OptionError(f"there is no percentile {percent!r}", next_step="use 0 < p < 100")
-        if count * (100 - percent) < 100 - 1e-9:
-            needed = math.ceil(100 / (100 - percent))
-            raise OptionError(
-                f"p{percent:g} of {count} inputs means nothing",
-                next_step=f"give at least {needed} inputs",
-            )
-        ranked = sorted(e.latency_ms for e in self.estimates)
-        return ranked[math.ceil(percent / 100 * count) - 1]
+        return percentile((each.latency_ms for each in self.estimates), percent)
 
     @property
     def worst(self) -> LatencyEstimate:

@@ -4,7 +4,6 @@ distance NaN or infinite."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -122,25 +121,3 @@ def margin(values: Reals) -> float:
         return math.nan
     second, first = np.partition(flat, -2)[-2:]
     return float(first - second)
-
-
-def percentile(values: Sequence[float] | Reals, q: float) -> float:
-    """The ``q``-th percentile by nearest rank: an observed value, nothing interpolated.
-
-    Raises:
-        InputError: too few values for it (p99 needs 100, p90 and p10 need 10).
-    """
-    if not 0 < q < 100:
-        raise InputError(
-            f"there is no percentile {q!r}", next_step="use a number between 0 and 100"
-        )
-    ordered = np.sort(np.asarray(values, np.float64))
-    least = math.ceil(round(100 / min(q, 100 - q), 6)) if q != 50 else 1
-    if ordered.size < least:
-        raise InputError(
-            f"p{q:g} of {ordered.size} samples says nothing",
-            next_step=f"use at least {least} samples, or look at the worst one",
-        )
-    if np.isnan(ordered).any():
-        return math.nan
-    return float(ordered[max(math.ceil(q / 100 * ordered.size), 1) - 1])

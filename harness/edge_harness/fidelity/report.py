@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_harness.errors import InputError
-from edge_harness.evidence import Figure, FigureKind, Verdict
-from edge_harness.fidelity.metrics import percentile
+from edge_harness.evidence import Figure, FigureKind, Verdict, percentile
 from edge_harness.fidelity.tolerances import Tolerances
 from edge_harness.models.tensors import Array, Outputs
 

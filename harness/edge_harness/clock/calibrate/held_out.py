@@ -48,8 +48,7 @@ class Errors:
     @property
     def p90(self) -> float:
         """By nearest rank."""
-        ranked = np.sort(np.abs(self.values))
-        return float(ranked[math.ceil(0.9 * len(ranked)) - 1])
+        return float(np.percentile(np.abs(self.values), 90, method="inverted_cdf"))
 
     @property
     def covered(self) -> float:
