@@ -108,7 +108,7 @@ def registers(machine: int, counter: int, *, thumb: bool = False) -> bytes:
     values = [0xDEAD] * int(form[1:-1])
     values[index] = counter
     if machine == ARM:
-        values[16] = 0x30 if thumb else 0x10  # CPSR
+        values[16] = 0xFFFFFFFF if thumb else 0xFFFFFFDF  # CPSR: T is bit 5
     return bytes(start) + struct.pack(form, *values)
 
 

@@ -204,6 +204,17 @@ def test_a_list_of_libraries_that_bites_its_tail_ends(process, tmp_path):
         assert len(Core(file).libraries(find)) == 4096
 
 
+def test_a_list_of_libraries_that_leads_out_of_the_dump_ends(process):
+    path, find = process(0x40000 + CODE_AT)
+    data = path.read_bytes()
+    entry = words(AARCH64, 0x80000, 0x7000 + 128, 0, 0)
+    assert data.count(entry) == 1
+    path.write_bytes(data.replace(entry, words(AARCH64, 0x80000, 0x7000 + 128, 0, 0xDEAD000)))
+    with path.open("rb") as file:
+        names = [library.path for library in Core(file).libraries(find)]
+    assert names == ["/usr/bin/app", "/usr/lib/liba.so", "/usr/lib/libb.so"]
+
+
 @pytest.mark.parametrize("machine", [AARCH64, ARM])
 def test_the_kernels_own_list_of_mapped_files_is_taken_where_there_is_one(tmp_path, machine):
     (tmp_path / "libk.so").write_bytes(library(machine))
