@@ -73,7 +73,7 @@ def test_the_header_says_whose_the_short_names_are(pytester, fake_devices, other
 
 
 def test_a_conftest_file_above_all_keeps_its_names_and_may_wrap_ours(pytester, fake_devices):
-    (pytester.mkpydir("tests") / "conftest.py").write_text(
+    (pytester.mkdir("tests") / "conftest.py").write_text(
         "import pytest\n"
         "@pytest.fixture\ndef golden(): return 'mine'\n"
         "@pytest.fixture\ndef device(device): return ('wrapped', device.name)\n"
