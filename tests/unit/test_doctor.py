@@ -140,6 +140,6 @@ def test_checks_are_plain_values_for_programs():
             "found": "x",
             "fix": "",
             "optional": False,
-            "verdict": "passed",
+            "verdict": {"word": "passed", "reason": "x", "figures": []},
         }
     ]

@@ -43,7 +43,7 @@ class Check:
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return {**asdict(self), "verdict": self.verdict.word}
+        return {**asdict(self), "verdict": self.verdict.as_json()}
 
 
 def output_of(argv: Sequence[str], *, timeout_s: float = 20.0) -> str:
