@@ -30,7 +30,7 @@ _OOM = re.compile(
     r"(?:Out of memory|Memory cgroup out of memory)[^\n]*: Killed process \d+ \(([^)]*)\) "
     r"total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB"
 )
-#: Of the board's own, on its console: the kernel's, and those of ``vm_boot``.
+#: Of the board's own, on its console: the kernel's, and those of ``engines/vm/boot.py``.
 _LAST_WORDS = re.compile(r"Kernel panic|^edge: (?:boot failed|the agent ended)")
 
 
@@ -94,7 +94,7 @@ class VmMachine:
     def refresh(self, *, set_clock: bool = True) -> None:
         """Give a restored board random numbers, time and identity of its own."""
         self.act(
-            "refresh",
+            wire.Act.REFRESH,
             secrets.token_bytes(80),
             time_s=time.time() if set_clock else None,
             hostname=self._record["hostname"],
@@ -134,11 +134,11 @@ class VmMachine:
                 f"memory_mib={memory_mib!r} is less than the agent on the board needs to answer",
                 next_step=f"use {_LEAST_MIB} or more",
             )
-        self.act("limit_memory", memory_mib=memory_mib)
+        self.act(wire.Act.LIMIT_MEMORY, memory_mib=memory_mib)
         (self.state_dir / "memory_mib").write_text(str(memory_mib))
 
     def limit_cpus(self, cpus: float) -> None:
-        self.act("throttle", cpus=cpus)
+        self.act(wire.Act.THROTTLE, cpus=cpus)
 
     def memory_events(self) -> Mapping[str, int]:
         limit = self._read("memory_mib") or self._record.get("usable_mib", 0)
@@ -223,7 +223,7 @@ class VmMachine:
         self.stop()
 
     def sync(self) -> None:
-        self.act("sync")
+        self.act(wire.Act.SYNC)
 
     def pause(self) -> None:
         self.qmp(("stop", {}))
@@ -232,16 +232,16 @@ class VmMachine:
         self.qmp(("cont", {}))
 
     def set_clock(self, time_s: float) -> None:
-        self.act("clock", time_s=time_s)
+        self.act(wire.Act.CLOCK, time_s=time_s)
 
     def shift_clock(self, seconds: float) -> None:
-        self.act("clock", by_s=seconds)
+        self.act(wire.Act.CLOCK, by_s=seconds)
 
     def throttle(self, cpus: float | None, then: Sequence[tuple[float, float | None]]) -> None:
-        self.act("throttle", cpus=cpus, then=[list(step) for step in then])
+        self.act(wire.Act.THROTTLE, cpus=cpus, then=[list(step) for step in then])
 
     def storage(self, do: StorageAct, *, keep_kib: int = 0) -> int:
-        answer, _ = self.act("storage", do=do, keep_kib=keep_kib)
+        answer, _ = self.act(wire.Act.STORAGE, do=do, keep_kib=keep_kib)
         return int(answer["free_kib"])
 
     def qmp(self, *commands: tuple[str, dict[str, Any]], timeout_s: float = 30) -> Any:
@@ -272,11 +272,11 @@ class VmMachine:
                 *(("blockdev-add", dict(node)) for node in disk_nodes(number, disk)),
                 ("device_add", scsi_disk(number, writable=False)),
             )
-            self.act("mount_layer", key=key, disk=number)
+            self.act(wire.Act.MOUNT_LAYER, key=key, disk=number)
             listing.write_text(json.dumps([*there, key]))
 
     def core_dumps(self, into: Path) -> None:
-        answer, body = self.act("cores")
+        answer, body = self.act(wire.Act.CORES)
         at = 0
         for name, size in answer["cores"]:
             (into / Path(name).name).write_bytes(body[at : at + size])
@@ -331,10 +331,10 @@ class VmMachine:
                     },
                 )
             )
-        self.act("network", up=True, modules=list(self._record["network_modules"]))
+        self.act(wire.Act.NETWORK, up=True, modules=list(self._record["network_modules"]))
 
     def disconnect_network(self) -> None:
-        self.act("network", up=False)
+        self.act(wire.Act.NETWORK, up=False)
 
     def _has_object(self, name: str) -> bool:
         listed = self.qmp(("qom-list", {"path": "/objects"}))
