@@ -8,24 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edge_harness.device.loading import Loading
 
 if TYPE_CHECKING:
-    from edge_harness.clock.estimate import LatencyEstimate
+    from edge_harness.device.latency_source import LatencySource
     from edge_harness.evidence import FigureKind
     from edge_harness.models.file import ModelFile
     from edge_harness.profiles import Profile
     from edge_harness.runtimes import LoadRequest
-
-
-class TellsLatency(Protocol):
-    """As :class:`edge_harness.device.latency_source.LatencySource`, which knows sessions."""
-
-    def latency(
-        self,
-        session: Any,
-        inputs: Any = None,
-        *,
-        threads: int | None = None,
-        refresh: bool | None = None,
-    ) -> LatencyEstimate: ...
 
 
 class LoadedOn(Protocol):
@@ -55,7 +42,7 @@ class LoadedOn(Protocol):
         """Whose figures those of memory are, in a few words."""
 
     @property
-    def latency_source(self) -> TellsLatency | None:
+    def latency_source(self) -> LatencySource | None:
         """What latencies are asked of; None where nobody knows."""
 
     def load(self, model: str | Path | ModelFile, *, runtime: str | None = None) -> Any:

@@ -324,7 +324,7 @@ class Session:
             raise MissingAbility(
                 f"nothing tells latencies of this {self.device.name}: it was started without a "
                 "latency source",
-                next_step="open it with edge_harness.opening.open_device",
+                next_step="open it with edge_harness.open_device",
             )
         return source.latency(self, inputs, threads=threads, refresh=refresh)
 
