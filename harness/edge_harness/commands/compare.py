@@ -15,7 +15,7 @@ from edge_harness.commands.status import of_verdict
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
-    from edge_harness.fidelity import Report
+    from edge_harness.fidelity import LayerReport, Report
     from edge_harness.fidelity.reference import Way
     from edge_harness.fidelity.report import Kind
     from edge_harness.models.tensors import Array
@@ -56,13 +56,19 @@ if TYPE_CHECKING:
 @click.argument("reference", required=False)
 def compare(
     devices: tuple[str, ...],
+    model: str,
+    reference: str | None,
     engine: str | None,
     samples: Path | None,
+    kind: Kind | None,
+    by: Way,
+    runtime: str | None,
+    threads: int,
+    kernels: Kernels | None,
     tolerances: tuple[str, ...],
     layers: bool,
     plot: str | None,
     as_json: bool,
-    **options: Any,
 ) -> None:
     """Compare MODEL on a device with REFERENCE.
 
@@ -78,13 +84,19 @@ def compare(
     limits = parse_tolerances(tolerances)
     fidelity.DEFAULTS.but(limits)
     question = _Question(
+        model=model,
+        reference=reference,
         engine=common.engine_for(engine),
         samples=samples,
         given=None if samples is None else read_samples(samples),
+        kind=kind,
+        by=by,
+        runtime=runtime,
+        threads=threads,
+        kernels=kernels,
         limits=limits,
         layers=layers or plot is not None,
         plot=plot,
-        **options,
     )
     # What is wrong with the request was said before anything is started.
     sweep()
@@ -118,7 +130,6 @@ class _Question:
         from edge_harness import fidelity
         from edge_harness.opening import open_device
 
-        judging: dict[str, Any] = {"by": self.by, "tolerances": self.limits}
         walk = None
         with (
             common.progress() as say,
@@ -129,12 +140,20 @@ class _Question:
         ):
             arrays, labels = self._samples(session)
             report = fidelity.compare(
-                session, self.reference, arrays, kind=self.kind, labels=labels, **judging
+                session,
+                self.reference,
+                arrays,
+                kind=self.kind,
+                by=self.by,
+                labels=labels,
+                tolerances=self.limits,
             )
             if self.layers:
                 assert report.worst is not None
                 worst = list(report.worst.inputs)
-                walk = fidelity.layers(session, self.reference, worst, **judging)
+                walk = fidelity.layers(
+                    session, self.reference, worst, by=self.by, tolerances=self.limits
+                )
         if walk is not None and self.plot:
             walk.plot(self.plot)
         return common.Answer(
@@ -150,7 +169,7 @@ class _Question:
             return drawn(session.inputs), None
         return arrange_samples(self.given, session.inputs, self.samples)
 
-    def _text(self, report: Report, walk: Any) -> str:
+    def _text(self, report: Report, walk: LayerReport | None) -> str:
         lines = [str(report)]
         if self.samples is None:
             lines.append(
@@ -161,7 +180,7 @@ class _Question:
             lines.append(f"\n{walk}")
         return "\n".join(lines)
 
-    def _document(self, report: Report, walk: Any) -> dict[str, Any]:
+    def _document(self, report: Report, walk: LayerReport | None) -> dict[str, Any]:
         content = report.as_dict()
         content["samples_from"] = _drawn() if self.samples is None else str(self.samples)
         if walk is not None:
