@@ -12,6 +12,7 @@ from edge_harness.errors import InputError, RuntimeFailed, UnsupportedModel  # n
 from edge_harness.fidelity import Evaluator  # noqa: E402
 from edge_harness.models.file import ModelFile  # noqa: E402
 from edge_harness.runtimes import FORMATS  # noqa: E402
+from packaging.version import Version  # noqa: E402
 
 from fixtures import small_onnx  # noqa: E402
 
@@ -334,11 +335,17 @@ def array(value):
     )
 
 
+#: What onnx before 1.22 takes for right: 276 as an int8 is 20 there, where the operator saturates.
+WRAPPED = ("test_qlinearmatmul_2D_int8_float32", "test_qlinearmatmul_3D_int8_float32")
+
+
 def test_onnxs_own_tests_of_quantized_operators_pass():
     passed = []
     for case in node_tests():
         if any(kind in case.name for kind in ("e4m3fn", "e5m2", "float4", "_expanded")):
             continue  # 8-bit and 4-bit floats, which no device here computes in
+        if case.name in WRAPPED and Version(onnx.__version__) < Version("1.22"):
+            continue
         found = evaluator(case.model.SerializeToString())
         for inputs, outputs in case.data_sets:
             names = [tensor.name for tensor in found.outputs]
