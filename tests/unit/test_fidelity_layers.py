@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_harness import fidelity
-from edge_harness.errors import InputError, OptionError, RuntimeFailed
+from edge_harness.errors import InputError, OptionError, RuntimeFailed, UnsupportedModel
 from edge_harness.fidelity.layer_rows import Layer
 from edge_harness.models.file import read_model
 
@@ -440,3 +440,15 @@ def test_a_walk_beside_a_whole_file_of_another_kind_is_refused(real_image, write
     with pytest.raises(InputError):
         fidelity.layers(lite(MODELS / "digits_float.tflite"), OnnxSession(path), real_image)
     assert read_model(path).path == path
+
+
+def test_a_reference_that_tells_its_outputs_alone_is_refused(image):
+    class OutputsAlone:
+        def __init__(self, session):
+            self.model, self.inputs, self.outputs = session.model, session.inputs, session.outputs
+            self.runtime, self.kernels = "another evaluator", "its own"
+            self.run, self.run_many = session.run, session.run_many
+
+    session = lite(MODELS / "digits_int8.tflite")
+    with pytest.raises(UnsupportedModel, match="another evaluator, kernels its own tells no tens"):
+        fidelity.layers(session, OutputsAlone(session), image)

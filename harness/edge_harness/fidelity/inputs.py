@@ -4,7 +4,8 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from edge_harness.errors import InputError
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Array, Outputs, Tensor, checked, in_order
 from edge_harness.runtimes import Format
+
+if TYPE_CHECKING:
+    from edge_harness.device.loaded_on import LoadedOn
+    from edge_harness.runtimes import LoadRequest
 
 #: How a sample becomes the reference's, or a name the reference's: see ``compare``.
 InputMap = Callable[[dict[str, Array]], Any] | Mapping[str, str] | None
@@ -41,6 +46,41 @@ class Runner(Protocol):
     def run(self, inputs: Any) -> Outputs: ...
 
     def run_many(self, samples: Any) -> list[Outputs]: ...
+
+
+# What only some sides have; nothing else says so.
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A side that a device runs; others compute on this machine."""
+
+    @property
+    def device(self) -> LoadedOn: ...
+
+
+@runtime_checkable
+class Loaded(Protocol):
+    """A side that a runtime runs."""
+
+    @property
+    def request(self) -> LoadRequest: ...
+
+
+@runtime_checkable
+class LoadsOthers(Protocol):
+    """A side that runs other models as it runs its own: copies in which more can be seen."""
+
+    def other(self, model: ModelFile) -> AbstractContextManager[Runner]: ...
+
+
+@runtime_checkable
+class Evaluates(Protocol):
+    """A side that tells the value of any tensor of its model."""
+
+    def evaluate(self, arrays: Sequence[Array], names: Sequence[str]) -> list[Array]: ...
+
+    def described(self, name: str, value: Array) -> Tensor: ...
 
 
 def arranged(sample: Any, session: Runner) -> list[Array]:

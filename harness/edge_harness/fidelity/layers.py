@@ -6,12 +6,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from edge_harness.errors import EdgeError, InputError
-from edge_harness.fidelity.evaluator import Evaluator
+from edge_harness.errors import EdgeError, InputError, UnsupportedModel
 from edge_harness.fidelity.graphs import Graph, graph_of
-from edge_harness.fidelity.inputs import InputMap, Runner, arranged, converted
+from edge_harness.fidelity.inputs import (
+    Evaluates,
+    InputMap,
+    LoadsOthers,
+    OnDevice,
+    Runner,
+    arranged,
+    converted,
+)
 from edge_harness.fidelity.layer_comparison import Comparison, Walk
 from edge_harness.fidelity.layer_names import pairs
 from edge_harness.fidelity.layer_report import LayerReport
@@ -28,6 +35,7 @@ from edge_harness.models.tensors import Array
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
+    from edge_harness.fidelity.evaluator import Evaluator
 
 
 def layers(
@@ -65,7 +73,7 @@ def layers(
 
     Raises:
         InputError: no tensor of one side has a counterpart on the other.
-        UnsupportedModel: the file cannot be taken apart.
+        UnsupportedModel: the file cannot be taken apart, or the reference tells outputs alone.
         MissingTool: an ONNX model, and the package ``onnx`` is not installed.
     """
     limits = chosen(tolerances)
@@ -88,7 +96,7 @@ def layers(
             lambda: _walk(stack, session, mine, sample),
             lambda: _walk(stack, other, theirs, their_sample),
             # A device is not shared between threads.
-            at_once=getattr(other, "device", None) is not session.device,
+            at_once=not (isinstance(other, OnDevice) and other.device is session.device),
         )
         disturbed = _disturbed(session, mine, walked, sample)
         rows = Comparison(
@@ -151,11 +159,16 @@ def _both(
 
 def _walk(stack: ExitStack, runner: Runner, graph: Graph, sample: Sequence[Array]) -> Walk:
     outputs = [node.output for node in graph.nodes]
-    if isinstance(runner, Evaluator):
+    if isinstance(runner, Evaluates):
         values = runner.evaluate(sample, outputs)
         described = {n: runner.described(n, v) for n, v in zip(outputs, values, strict=True)}
         return Walk(described, dict(zip(outputs, values, strict=True)))
-    watching = stack.enter_context(cast("Session", runner).other(graph.watched()))
+    if not isinstance(runner, LoadsOthers):
+        raise UnsupportedModel(
+            f"{side(runner)} tells no tensors but its outputs",
+            next_step="walk the layers with a session, or another reference",
+        )
+    watching = stack.enter_context(runner.other(graph.watched()))
     found = list(watching.run(list(sample)).values())
     return Walk(
         dict(zip(outputs, watching.outputs, strict=True)), dict(zip(outputs, found, strict=True))

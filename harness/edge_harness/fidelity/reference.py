@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Union, cast, get_args
+from typing import TYPE_CHECKING, Literal, Union, get_args
 
 from edge_harness.errors import EdgeError, OptionError
 from edge_harness.evidence import FigureKind
 from edge_harness.fidelity.evaluator import Evaluator
-from edge_harness.fidelity.inputs import Runner
+from edge_harness.fidelity.inputs import Loaded, OnDevice, Runner
 from edge_harness.models.file import ModelFile, read_model
 from edge_harness.runtimes import resolve
 
@@ -122,13 +122,12 @@ def warn_about(reference: Runner) -> list[str]:
 
 def doubt_about(reference: Runner) -> str:
     """Why ``reference`` is not to be trusted with this model; empty where nothing is known."""
-    request = getattr(reference, "request", None)
-    if request is None or figure_kind(reference) != "native":
+    if not isinstance(reference, Loaded) or figure_kind(reference) != "native":
         return ""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return ""
-    plain = request.runtime.reference_options
-    if plain and set(plain) <= set(request.options):
+    plain = reference.request.runtime.reference_options
+    if plain and set(plain) <= set(reference.request.options):
         return ""
     why = reference.model.format.x86_doubt
     if not why or not computes_in_integers(reference.model):
@@ -158,12 +157,12 @@ def output_steps(model: ModelFile) -> dict[str, float]:
 def figure_kind(runner: Runner) -> FigureKind:
     """How what ``runner`` computes comes about: its device says it; what has none computes on this
     machine."""
-    device = getattr(runner, "device", None)
-    return "native" if device is None else cast("FigureKind", device.figure_kind)
+    return runner.device.figure_kind if isinstance(runner, OnDevice) else "native"
 
 
 def side(runner: Runner) -> str:
     """One side of a comparison in words: model, device, runtime and kernels."""
-    device = getattr(runner, "device", None)
-    where = f"{device.name} ({device.engine})" if device is not None else "this machine"
+    where = "this machine"
+    if isinstance(runner, OnDevice):
+        where = f"{runner.device.name} ({runner.device.engine})"
     return f"{runner.model.path.name} on {where}, {runner.runtime}, kernels {runner.kernels}"
