@@ -13,13 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edge_harness.agent.runtimes import DEFINES
 from edge_harness.errors import BrokenExtension
 from edge_harness.extensions import Extension, extensions
 from edge_harness.runtime_rows import Format, Runtime
 
 GROUP = "edge_harness.runtimes"
-#: What every file of the agent's must define; see ``edge_harness.agent.runtimes.protocol``.
-_DEFINES = ("warm", "Session")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ def _refuse_incomplete(row: Runtime) -> None:
     except SyntaxError as error:
         raise _Unfit(f"its file is not Python: {error}") from None
     names = {each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.ClassDef)}
-    missing = [name for name in _DEFINES if name not in names]
+    missing = [name for name in DEFINES if name not in names]
     if missing:
         raise _Unfit(
             f"its file, which is carried into the device, defines no {' and no '.join(missing)}"
