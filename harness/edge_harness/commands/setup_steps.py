@@ -31,7 +31,7 @@ def fetch(profiles: Sequence[Profile], say: Say) -> None:
     Raises:
         MissingTool, ImageBuildFailed, CacheError: something could not be fetched.
     """
-    from edge_harness.image import ensure_image, ensure_layer
+    from edge_harness.image import ensure_image, ensure_runtime_layers
     from edge_harness.image.tools import ensure_tools
 
     tools = ensure_tools(say)
@@ -41,13 +41,12 @@ def fetch(profiles: Sequence[Profile], say: Say) -> None:
         image = ensure_image(profile.os.arch, profile.os.suite, say)
         say(f"{profile.name}: image {image.key} in {image.path}")
         try:
-            _, requirement = likely(profile)
+            runtime, requirement = likely(profile)
         except UnsupportedModel as error:
             say(f"{profile.name}: no runtime ({error.message})")
             continue
-        layer = ensure_layer(image.environment, (requirement,), say)
-        wheels = ", ".join(f"{wheel['name']} {wheel['version']}" for wheel in layer.lock["wheels"])
-        say(f"{profile.name}: {wheels} in {layer.path}")
+        for layer in ensure_runtime_layers(image.environment, runtime, requirement, say):
+            say(f"{profile.name}: {layer.what} in {layer.path}")
 
 
 def debian_like(os_release: Path = Path("/etc/os-release")) -> bool:

@@ -85,7 +85,7 @@ def hunt(
         if trouble:
             raise trouble[0]
         if result.failing is not None:
-            # Hypothesis repeats the failing case to be sure; _report does that itself.
+            # Hypothesis repeats the failing case to be sure; report_failing does that itself.
             raise _Found
         try:
             judged = judge(samples)
