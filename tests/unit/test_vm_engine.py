@@ -269,3 +269,15 @@ def test_egress_is_read_from_packets(tmp_path):
         Egress(protocol="tcp", host="192.0.2.7", port=8443),
     ]
     assert egress_in(tmp_path / "none.pcap") == []
+
+
+def test_a_frame_that_is_none_hides_nothing_after_it(tmp_path):
+    import dpkt
+
+    syn = dpkt.tcp.TCP(sport=40000, dport=8443, flags=dpkt.tcp.TH_SYN)
+    cut_short = bytes(12) + b"\x81\x00\x00"  # a VLAN tag of one byte
+    with open(tmp_path / "network.pcap", "wb") as file:
+        writer = dpkt.pcap.Writer(file)
+        for frame in (b"abc", cut_short, packet(dpkt, "192.0.2.7", syn, 6)):
+            writer.writepkt(frame, ts=0)
+    assert [str(each) for each in egress_in(tmp_path / "network.pcap")] == ["tcp 192.0.2.7:8443"]

@@ -32,8 +32,9 @@ class Egress:
 def egress_in(pcap: Path) -> list[Egress]:
     """Attempts in the recording ``pcap``, each once, in the order of their first packet.
 
-    Address assignment, neighbour discovery and answers are left out. A recording that ends in
-    the middle of a packet (the device was killed) counts up to there.
+    Address assignment, neighbour discovery and answers are left out, and frames that are none: a
+    device may send what it likes, and hides nothing by it. A recording that ends in the middle of
+    a packet (the device was killed) counts up to there.
     """
     import dpkt
 
@@ -42,11 +43,14 @@ def egress_in(pcap: Path) -> list[Egress]:
         return []
     with open(pcap, "rb") as file:
         try:
-            for _, frame in dpkt.pcap.Reader(file):
-                attempt = _attempt(dpkt.ethernet.Ethernet(frame))
+            for _, sent in dpkt.pcap.Reader(file):
+                try:
+                    attempt = _attempt(dpkt.ethernet.Ethernet(sent))
+                except (dpkt.dpkt.Error, ValueError):
+                    continue
                 if attempt is not None:
                     found[attempt] = None
-        except (dpkt.dpkt.NeedData, dpkt.dpkt.UnpackError, ValueError):
+        except (dpkt.dpkt.Error, ValueError):
             pass
     return list(found)
 
