@@ -12,11 +12,12 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from edge_harness.agent.runtimes import DEFINES
 from edge_harness.errors import BrokenExtension
 from edge_harness.extensions import Extension, extensions
-from edge_harness.runtime_rows import Format, Runtime
+from edge_harness.runtime_rows import Brought, Format, Runtime
 
 GROUP = "edge_harness.runtimes"
 
@@ -75,6 +76,13 @@ def _loaded(extension: Extension) -> Runtime:
         raise _Unfit(f"its name {row.name!r} is not a Python identifier")
     if not row.formats or not all(isinstance(each, Format) for each in row.formats):
         raise _Unfit("it runs no format: give formats=(Format(…),)")
+    if row.brought not in (ways := get_args(Brought)):
+        raise _Unfit(f"it is brought as {row.brought!r}, which is none of {', '.join(ways)}")
+    if row.requirement and row.pinned(row.requirement) is None:
+        raise _Unfit(
+            f"its requirement {row.requirement!r} is none for {row.distribution!r}: write it as "
+            f"{row.example!r}"
+        )
     if not row.agent_source:
         source = inspect.getsourcefile(inspect.unwrap(make)) if callable(make) else None
         if source is None:

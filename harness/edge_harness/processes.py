@@ -92,6 +92,7 @@ def completed(
     timeout_s: float,
     error: type[InfrastructureError] = InfrastructureError,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``argv`` to its end, without input; whether it did well is the caller's to judge.
 
@@ -100,6 +101,7 @@ def completed(
         timeout_s: after how many seconds it is ended.
         error: what to raise then.
         env: its whole environment; None for this process's own.
+        cwd: the folder that it runs in; None for this process's own.
 
     Raises:
         InfrastructureError: it was not done in time; its last words are in the message.
@@ -113,6 +115,7 @@ def completed(
             errors="replace",
             check=False,
             env=env,
+            cwd=cwd,
             timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as expired:

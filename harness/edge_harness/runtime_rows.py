@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from edge_harness import wire
@@ -28,6 +31,8 @@ Value: TypeAlias = "str | int | float | bool | tuple[Value, ...]"
 Kernels = Literal["xnnpack", "builtin", "reference"]
 #: ONNX Runtime's levels, the default first.
 GraphOptimization = Literal["all", "extended", "basic", "disabled"]
+#: How a runtime comes into a device.
+Brought = Literal["wheel", "debian", "library"]
 OptionKind = Literal["flag", "number", "text", "choice", "words", "table", "tables"]
 
 
@@ -224,7 +229,8 @@ class Runtime:
     name: str
     """What users write: ``litert``; also the agent's file of it, ``agent/runtimes/NAME.py``."""
     distribution: str
-    """What carries it, as package indexes call it; "" where it needs nothing but Python."""
+    """What carries it, as package indexes or Debian call it, or the file name of its library; ""
+    where it needs nothing but Python."""
     imports: str
     """The module that is imported inside the device."""
     formats: tuple[Format, ...]
@@ -234,9 +240,10 @@ class Runtime:
     requirement: str = ""
     """Taken on devices whose profile says nothing about this runtime; "" for the profile's word
     alone."""
-    brought: Literal["wheel", "debian", "library"] = "wheel"
-    """How it comes into the device: wheels in a layer, a Debian package of its image, or a shared
-    library that :attr:`distribution` names by its path on the device."""
+    brought: Brought = "wheel"
+    """How it comes into the device: wheels in a layer, a Debian package (``python3-yaml``, or
+    ``python3-yaml=6.0-3``) with what it needs beyond the image in a layer, or a shared library
+    that is there already, whose absolute path the requirement is."""
     reference_options: tuple[tuple[str, Value], ...] = ()
     """Options under which it computes plainly enough to be a reference anywhere."""
     fuses: Literal["with delegates", "always"] = "always"
@@ -263,6 +270,16 @@ class Runtime:
     def agent_sha256(self) -> str:
         """Of the agent's file, where it comes from another distribution; else ""."""
         return hashlib.sha256(self.agent_source).hexdigest() if self.agent_source else ""
+
+    def pinned(self, asked: str) -> str | None:
+        """The requirement for this runtime that ``asked`` is: "" where it names what carries the
+        runtime and leaves the version open, None where it names something else."""
+        return _PINNED[self.brought](asked, self.distribution)
+
+    @property
+    def example(self) -> str:
+        """A requirement for this runtime, as people write one."""
+        return _PINS[self.brought].format(PurePosixPath(self.distribution).name)
 
     def runs(self, model_format: Format) -> bool:
         return any(each.name == model_format.name for each in self.formats)
@@ -296,6 +313,45 @@ class Runtime:
         return [each.requirement for each in self.companions if each.goes_with(versions)]
 
 
+def _pinned_wheel(asked: str, distribution: str) -> str | None:
+    try:
+        requirement = Requirement(asked)
+    except InvalidRequirement:
+        return None
+    if canonicalize_name(requirement.name) != canonicalize_name(distribution):
+        return None
+    return str(requirement) if requirement.specifier or requirement.url else ""
+
+
+#: deb-version(7), and the names of Debian Policy 5.6.1.
+_DEBIAN = re.compile(r"([a-z0-9][a-z0-9+.-]+)(?:=([0-9][A-Za-z0-9.+~:-]*))?")
+
+
+def _pinned_debian(asked: str, distribution: str) -> str | None:
+    match = _DEBIAN.fullmatch(asked)
+    if match is None or match[1] != distribution:
+        return None
+    return asked if match[2] else ""
+
+
+def _pinned_library(asked: str, distribution: str) -> str | None:
+    path = PurePosixPath(asked)
+    same = path.name == PurePosixPath(distribution).name != ""
+    return asked if same and path.is_absolute() else None
+
+
+_PINNED: Mapping[Brought, Callable[[str, str], str | None]] = {
+    "wheel": _pinned_wheel,
+    "debian": _pinned_debian,
+    "library": _pinned_library,
+}
+_PINS: Mapping[Brought, str] = {
+    "wheel": "{}==VERSION",
+    "debian": "{}=VERSION",
+    "library": "/PATH/{}",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class WarmParent:
     """What a process in a device is to import, once, so that workers can be forked from it."""
@@ -305,11 +361,16 @@ class WarmParent:
     runtime: str
     agent_sha256: str = ""
     """Of the agent's file, where it is in one of the layers."""
+    library: str = ""
+    """Path of the shared library on the device that the runtime is; "" for others."""
 
     @property
     def socket(self) -> str:
         """Where it listens."""
-        return wire.socket_name(self.layers, self.runtime)
+        if not self.library:
+            return wire.socket_name(self.layers, self.runtime)
+        parts = repr((self.layers, self.library)).encode()
+        return wire.socket_name((hashlib.sha256(parts).hexdigest()[:16],), self.runtime)
 
     def header(self) -> dict[str, Any]:
         """The request for it."""
@@ -318,6 +379,7 @@ class WarmParent:
             "layers": list(self.layers),
             "runtime": self.runtime,
             "agent_sha256": self.agent_sha256,
+            "library": self.library,
             "socket": self.socket,
         }
 

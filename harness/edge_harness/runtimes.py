@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Protocol, TypeVar, get_args
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from edge_harness.errors import OptionError
@@ -169,10 +168,10 @@ class Runtimes(Mapping[str, Runtime]):
         return tuple(self._built_in.values())
 
     def of_distribution(self, name: str) -> Runtime | None:
-        """The runtime that the distribution ``name`` carries."""
+        """The runtime that wheels of the distribution ``name`` carry."""
         wanted = canonicalize_name(name)
         for row in self.lazily():
-            if row.distribution and canonicalize_name(row.distribution) == wanted:
+            if row.brought == "wheel" and canonicalize_name(row.distribution) == wanted:
                 return row
         return None
 
@@ -265,29 +264,25 @@ def named(asked: str) -> tuple[Runtime, str]:
     """The runtime ``asked`` names, and the requirement it pins; "" where it leaves that open.
 
     ``asked`` is a name (``onnx``), a distribution (``onnxruntime``) or a pinned one
-    (``onnxruntime==1.21.0``).
+    (``onnxruntime==1.21.0``), as :meth:`Runtime.pinned` takes it.
 
     Raises:
         OptionError: there is no such runtime, or what registered it is broken.
     """
     if asked in RUNTIMES:
         return RUNTIMES[asked], ""
-    try:
-        requirement = Requirement(asked)
-    except InvalidRequirement:
-        requirement = None
-    row = RUNTIMES.of_distribution(requirement.name) if requirement is not None else None
-    if row is None or requirement is None:
-        broken = RUNTIMES.outside.broken
-        if asked in broken:
-            raise broken[asked]
-        told = f"; registered, but broken: {', '.join(broken)}" if broken else ""
-        raise OptionError(
-            f"there is no runtime {asked!r}{told}",
-            next_step=f"use one of {', '.join(RUNTIMES)}, or pin a version like "
-            "'onnxruntime==1.20.1'",
-        )
-    return row, str(requirement) if requirement.specifier or requirement.url else ""
+    for row in RUNTIMES.lazily():
+        requirement = row.pinned(asked)
+        if requirement is not None:
+            return row, requirement
+    broken = RUNTIMES.outside.broken
+    if asked in broken:
+        raise broken[asked]
+    told = f"; registered, but broken: {', '.join(broken)}" if broken else ""
+    raise OptionError(
+        f"there is no runtime {asked!r}{told}",
+        next_step=f"use one of {', '.join(RUNTIMES)}, or pin a version like 'onnxruntime==1.20.1'",
+    )
 
 
 def pinned(asked: str | None, pins: Sequence[str], model_format: Format) -> str | None:

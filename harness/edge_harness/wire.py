@@ -17,7 +17,7 @@ import socket
 import struct
 
 #: Raised with every change of frames, operations or their fields.
-PROTOCOL = 2
+PROTOCOL = 3
 PREFIX = struct.Struct("<3sBIIQ")
 MAGIC = b"EDG"
 #: The same bytes, with magic and protocol as one field: what a frame of ours begins with.

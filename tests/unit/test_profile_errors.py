@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from edge_harness.errors import OptionError, ProfileError, UnknownDevice, UnsupportedModel
 from edge_harness.profiles import ProfileRegistry, builtin_dir, default_registry
+from edge_harness.runtime_rows import Brought
 from edge_harness.runtimes import RUNTIMES, Format, Outside, Runtime
 
 GOOD = """\
@@ -237,6 +238,36 @@ def test_a_profile_may_name_every_runtime_that_is_registered(
     assert profile.default_runtime(npy) == "matrix"
     error = error_of(tmp_path, GOOD + '[runtimes]\nmatrix = "torch==2"\n', "other")
     assert error.next_step == "write it as 'numpy==VERSION', or '' if the device has none"
+
+
+@pytest.mark.parametrize(
+    ("brought", "distribution", "good", "example"),
+    [
+        ("debian", "python3-yaml", "python3-yaml=6.0-3", "python3-yaml=VERSION"),
+        ("library", "libown.so.1", "/opt/own/libown.so.1", "/PATH/libown.so.1"),
+    ],
+)
+def test_a_profile_pins_a_runtime_as_it_is_brought(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    brought: Brought,
+    distribution: str,
+    good: str,
+    example: str,
+) -> None:
+    own = Runtime(
+        name="own",
+        distribution=distribution,
+        imports="",
+        formats=(Format(name="own", title="Own", suffixes=(".own",)),),
+        brought=brought,
+    )
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", Outside(runtimes={"own": own}))
+    source = '[sources]\n"runtimes.own" = "seen"\n'
+    write(tmp_path, "board", GOOD + f'[runtimes]\nown = "{good}"\n' + source)
+    assert default_registry([tmp_path]).get("board").runtime_requirement(own) == good
+    error = error_of(tmp_path, GOOD + f'[runtimes]\nown = "{distribution}==1"\n', "other")
+    assert error.next_step == f"write it as {example!r}, or '' if the device has none"
 
 
 def test_a_runtime_may_bring_its_own_requirement_or_need_none(tmp_path: Path) -> None:

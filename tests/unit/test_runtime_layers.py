@@ -41,7 +41,7 @@ def wheels(monkeypatch, tmp_path):
 
 def parent(runtime=OUTSIDE, requirement="numpy", environment=ARM64):
     layers = runtime_layers.ensure_runtime_layers(environment, runtime, requirement)
-    return runtime_layers.warm_parent(runtime, layers)
+    return runtime_layers.warm_parent(runtime, requirement, layers)
 
 
 def test_a_runtime_of_this_package_has_the_layer_of_its_wheels_alone():
@@ -78,6 +78,38 @@ def test_an_edited_file_fetches_no_wheels_anew(wheels):
     parent()
     parent(replace(OUTSIDE, agent_source=FILE + b"\n"))
     assert set(wheels) == {"wheels-arm64-numpy"}
+
+
+DEBIAN = replace(OUTSIDE, distribution="python3-yaml", brought="debian")
+LIBRARY = replace(OUTSIDE, distribution="libm.so.6", brought="library")
+
+
+def test_the_file_of_a_debian_packages_runtime_is_a_layer_above_it(monkeypatch, tmp_path):
+    def ensure(environment, requirement, progress=None):
+        key = f"debian-{requirement}"
+        return Layer(key=key, path=tmp_path / key, requirements=(requirement,), lock={})
+
+    monkeypatch.setattr(runtime_layers, "ensure_debian_layer", ensure)
+    monkeypatch.setattr(runtime_layers, "debian_layer_key", lambda env, r: f"debian-{r}")
+    made = parent(DEBIAN, "python3-yaml")
+    assert made.layers[0] == "debian-python3-yaml"
+    assert runtime_layers.cached_parent(ARM64, DEBIAN, "python3-yaml") == made
+    other = parent(DEBIAN, "python3-yaml=6.0-3")
+    assert other.layers[1] != made.layers[1]
+    monkeypatch.setattr(runtime_layers, "debian_layer_key", lambda env, r: None)
+    assert runtime_layers.cached_parent(ARM64, DEBIAN, "python3-yaml") is None
+
+
+def test_of_a_library_nothing_is_fetched_and_its_path_tells_parents_apart(wheels):
+    made = parent(LIBRARY, "/usr/lib/libm.so.6")
+    assert (made.library, made.header()["library"]) == ("/usr/lib/libm.so.6",) * 2
+    assert len(made.layers) == 1  # its file
+    assert runtime_layers.cached_parent(ARM64, LIBRARY, "/usr/lib/libm.so.6") == made
+    other = parent(LIBRARY, "/opt/libm.so.6")
+    assert other != made
+    assert other.socket != made.socket
+    assert wheels == []
+    assert parent().header()["library"] == ""
 
 
 def test_a_runtime_without_wheels_is_its_file():

@@ -448,6 +448,14 @@ BROKEN = {
         {"formats": "(Format(name='onnx', title='x', suffixes=()),)"},
         "this package has a format 'onnx' that is another one",
     ),
+    "way": (
+        {"formats": "(FORMATS['onnx'],), brought='snap'"},
+        "it is brought as 'snap', which is none of wheel, debian, library",
+    ),
+    "requirement": (
+        {"formats": "(FORMATS['onnx'],), brought='library', requirement='numpy>=1'"},
+        "its requirement 'numpy>=1' is none for 'numpy': write it as '/PATH/numpy'",
+    ),
     "incomplete": (
         {
             "text": "def runtime():\n"
@@ -478,6 +486,43 @@ def test_a_broken_registration_is_one_error_and_harms_no_other(point, monkeypatc
     with pytest.raises(OptionError, match="registered, but broken"):
         named("torch")
     assert named("sound")[0] is found.runtimes["sound"]
+
+
+@pytest.mark.parametrize(
+    ("brought", "distribution", "asked", "pinned"),
+    [
+        ("wheel", "ai-edge-litert", "ai_edge_litert", ""),
+        ("wheel", "ai-edge-litert", "ai-edge-litert==2.0", "ai-edge-litert==2.0"),
+        ("wheel", "ai-edge-litert", "ai-edge-litert=2.0", None),
+        ("wheel", "", "numpy", None),
+        ("debian", "python3-yaml", "python3-yaml", ""),
+        ("debian", "python3-yaml", "python3-yaml=1:6.0-3+b2", "python3-yaml=1:6.0-3+b2"),
+        ("debian", "python3-yaml", "python3-yaml==6.0", None),
+        ("debian", "python3-yaml", "python3_yaml=6.0", None),
+        ("debian", "python3-yaml", "python3-yaml=6.0 bash", None),
+        ("library", "libm.so.6", "/opt/lib/libm.so.6", "/opt/lib/libm.so.6"),
+        ("library", "/usr/lib/libm.so.6", "/opt/libm.so.6", "/opt/libm.so.6"),
+        ("library", "libm.so.6", "/opt/libm.so.7", None),
+        ("library", "libm.so.6", "libm.so.6", None),
+        ("library", "", "/", None),
+    ],
+)
+def test_a_requirement_is_read_as_the_runtime_is_brought(
+    monkeypatch, brought, distribution, asked, pinned
+):
+    row = Runtime(
+        name="own", distribution=distribution, imports="", formats=(TFLITE,), brought=brought
+    )
+    assert row.pinned(asked) == pinned
+    if pinned is not None:
+        table = Runtimes((row,), Outside)
+        monkeypatch.setattr(runtimes, "RUNTIMES", table)
+        assert named(asked) == (row, pinned)
+
+
+def test_only_wheels_are_looked_up_as_such():
+    row = Runtime(name="own", distribution="numpy", imports="", formats=(TFLITE,), brought="debian")
+    assert Runtimes((row,), Outside).of_distribution("numpy") is None
 
 
 def test_two_runtimes_of_one_name_are_told_apart(point):

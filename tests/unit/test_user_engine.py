@@ -9,7 +9,8 @@ from edge_harness.profiles import default_registry
 from edge_harness.runtimes import WarmParent
 
 WARM = (
-    '{"op":"warm","layers":["abc"],"runtime":"tflite","agent_sha256":"","socket":"abc-tflite.sock"}'
+    '{"op":"warm","layers":["abc"],"runtime":"tflite","agent_sha256":"",'
+    '"library":"","socket":"abc-tflite.sock"}'
 )
 
 

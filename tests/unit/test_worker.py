@@ -238,7 +238,8 @@ def test_an_agent_of_another_protocol_is_refused_with_one_sentence(agent):
     with pytest.raises(BootFailed) as error:
         worker.ready()
     assert error.value.message == (
-        "the agent on rpi4 is another version's: it speaks version 9 of the protocol, not 2"
+        "the agent on rpi4 is another version's: it speaks version 9 of the protocol, not "
+        f"{wire.PROTOCOL}"
     )
     assert "end the run of the other version" in error.value.next_step
     theirs.close()

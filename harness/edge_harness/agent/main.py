@@ -56,7 +56,9 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             self.let_go()
-            inside.guarded(lambda: parent.serve(path, wanted["layers"], wanted["runtime"]))
+            inside.guarded(
+                lambda: parent.serve(path, wanted["layers"], wanted["runtime"], wanted["library"])
+            )
         self.parents[path] = pid
         return pid
 
@@ -142,6 +144,8 @@ class Supervisor:
                 stream.send({"ok": True, **inside.describe()})
             elif operation == Op.MEMORY:
                 stream.send({"ok": True, **inside.memory_events()})
+            elif operation == Op.WARM and not os.path.exists(header["library"] or "/"):
+                stream.send({"ok": False, "kind": "missing", "path": header["library"]})
             elif operation == Op.WARM:
                 self.pending.append((stream, header["socket"], self.warm(header)))
             elif operation == Op.EXEC:

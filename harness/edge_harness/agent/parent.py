@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     Status = dict[str, Any]
 
 
-def serve(path: str, layers: list[str], runtime: str) -> None:
+def serve(path: str, layers: list[str], runtime: str, library: str) -> None:
     folders = [os.path.join(os.environ["EDGE_LAYERS"], layer) for layer in layers]
     sys.path[:0] = [os.path.join(folder, "site") for folder in reversed(folders)]
     # Without the site module (-S) nobody adds Debian's own Python packages (NumPy on armhf).
     sys.path.append("/usr/lib/python3/dist-packages")
+    if library:
+        os.environ["EDGE_LIBRARY"] = library
     started = time.monotonic()
+    for folder in folders:
+        load_libraries(os.path.join(folder, "lib"))
     module = runtimes.named(runtime, folders)
     facts = dict(module.warm())
     facts["import_s"] = round(time.monotonic() - started, 3)
@@ -63,6 +67,29 @@ def serve(path: str, layers: list[str], runtime: str) -> None:
             # takes as long as loading a small one.
             spare = fork_spare((selector, listener, endings), module, facts)
             collect(workers, statuses)
+
+
+def load_libraries(folder: str) -> None:
+    """Load the shared libraries in ``folder``, where there are any, so that modules which need
+    them find them by name: the dynamic linker looks among what is loaded first, and reads
+    ``LD_LIBRARY_PATH`` only when a program starts.
+    """
+    if not os.path.isdir(folder):
+        return
+    import ctypes
+
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if ".so" in name]
+    waiting = {os.path.realpath(path) for path in paths if os.path.isfile(path)}
+    loaded = True
+    while loaded:  # one that needs another of them comes after it
+        loaded = False
+        for path in sorted(waiting):
+            try:
+                ctypes.CDLL(path, os.RTLD_LAZY)
+            except OSError:
+                continue  # whoever needs it says what it lacks
+            waiting.discard(path)
+            loaded = True
 
 
 def rehearse(module: Any, facts: dict[str, Any]) -> None:

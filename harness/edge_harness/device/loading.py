@@ -91,14 +91,16 @@ class Loading:
 
         Raises:
             ImageBuildFailed: the runtime has no wheel for this device.
+            UnsupportedModel: it cannot be brought to such a device, or the device has not the
+                shared library that it is.
             DeviceFailed: it could not be imported.
         """
-        label = requirement or runtime.name
+        label = _label(runtime, requirement)
         if label not in self._layers:
             self._layers[label] = ensure_runtime_layers(
                 self._environment, runtime, requirement, self._progress
             )
-        parent = warm_parent(runtime, self._layers[label])
+        parent = warm_parent(runtime, requirement, self._layers[label])
         self.hold.revive()
         if self._warmed.get(parent) == self.hold.generation:
             return parent
@@ -108,10 +110,27 @@ class Loading:
             answer = self.hold.ask(header, timeout_s=WARM_TIMEOUT_S)
         except Gone:
             raise self.endings.machine_death(f"answering {header['op']!r}") from None
+        if not answer["ok"] and answer["kind"] == "missing":
+            raise UnsupportedModel(
+                f"{self.hold.name} has no {answer['path']!r}, the shared library that the runtime "
+                f"{runtime.name!r} is",
+                next_step="say where the device has it: runtime='/PATH' of the same file name, or "
+                f"{runtime.name} = '/PATH' in the table [runtimes] of its profile",
+                details={"device": self.hold.name, "runtime": runtime.name, "path": answer["path"]},
+            )
         if not answer["ok"]:
             raise self.endings.death(answer, f"importing {label}")
         self._warmed[parent] = self.hold.generation
         return parent
+
+    def taken(self, runtime: Runtime, requirement: str) -> str:
+        """``requirement`` of a Debian package with the version that was brought."""
+        name, _, _ = requirement.partition("=")
+        for layer in self._layers.get(_label(runtime, requirement), ()):
+            for package in layer.lock.get("packages", ()):
+                if package["name"] == name:
+                    return f"{name}={package['version']}"
+        return requirement  # it is in the image
 
     def forget(self, parent: WarmParent) -> None:
         """Look at ``parent`` anew before the next worker is forked from it: it may have died."""
@@ -144,6 +163,13 @@ class Loading:
         )
 
 
+def _label(runtime: Runtime, requirement: str) -> str:
+    """What a runtime's layers are found by: those of one from another distribution are its own,
+    whoever else asks for the same requirement."""
+    label = requirement or runtime.name
+    return f"{label} for {runtime.name}" if runtime.agent_source else label
+
+
 def wanted_parent(
     environment: Environment, runtime: Runtime, requirement: str, progress: Progress | None
 ) -> WarmParent:
@@ -152,7 +178,8 @@ def wanted_parent(
     Raises:
         ImageBuildFailed: the runtime has no wheel for this device.
     """
-    return warm_parent(runtime, ensure_runtime_layers(environment, runtime, requirement, progress))
+    layers = ensure_runtime_layers(environment, runtime, requirement, progress)
+    return warm_parent(runtime, requirement, layers)
 
 
 def likely_parents(

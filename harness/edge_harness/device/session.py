@@ -142,6 +142,8 @@ class Session:
         row = self.request.runtime
         if row.distribution and row.brought == "wheel":
             return f"{row.distribution}=={self.facts['version']}"
+        if row.brought == "debian":
+            return self.device.loading.taken(row, self.request.requirement)
         return self.request.requirement
 
     def again(self, *, threads: int | None = None) -> Session:

@@ -1,10 +1,10 @@
-"""The device's root filesystem and the wheels that lie over it.
+"""The device's root filesystem and the wheels and packages that lie over it.
 
 An *image* is a Debian tree for one architecture and suite. A *layer* is a set of wheels for the
-device, beside the image, so that another version of a runtime never rebuilds the tree and two
-versions can be used in one run. Both are built once, under a lock, into the user's cache and
-named by a hash of what they are made from; ``lock.json`` in each lists every part by name,
-version and SHA-256.
+device, or a Debian package with what it needs beyond the image; it lies beside the image, so that
+another version of a runtime never rebuilds the tree and two versions can be used in one run. Both
+are built once, under a lock, into the user's cache and named by a hash of what they are made from;
+``lock.json`` in each lists every part by name, version and SHA-256.
 """
 
 from edge_harness.image.build import (

@@ -11,10 +11,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import unquote
 
 from edge_harness.cache import built, cache_dir, explained, locked, refuse_full, remove_tree
 from edge_harness.errors import ImageBuildFailed, MissingTool
@@ -31,6 +32,9 @@ _KEYRINGS = (
 _IN_PACKAGE = "usr/share/keyrings/debian-archive-keyring.gpg"
 #: Which of the host's settings the private configuration takes over: how to reach the mirror.
 _TRANSPORT = re.compile(r"^Acquire::(https?|ftp|Retries|Check-|ForceIPv|Queue-)", re.IGNORECASE)
+
+#: What apt says of a package or version that is not in the lists.
+_UNKNOWN = ("Unable to locate package", "was not found", "has no installation candidate")
 
 
 class Package(TypedDict):
@@ -159,8 +163,16 @@ def _host_transport() -> str:
     )
 
 
-def download(arch: str, suite: str, packages: Sequence[str], into: Path) -> list[Path]:
-    """Download ``packages`` and all they depend on for ``arch`` into ``into``.
+def download(
+    arch: str,
+    suite: str,
+    packages: Sequence[str],
+    into: Path,
+    *,
+    without: Collection[str] = (),
+) -> list[Path]:
+    """Download ``packages`` and all they depend on for ``arch`` into ``into``, but for those whose
+    names are among ``without``.
 
     Raises:
         ImageBuildFailed: apt could not resolve, reach or verify them; its own words follow.
@@ -189,30 +201,48 @@ def download(arch: str, suite: str, packages: Sequence[str], into: Path) -> list
         into.mkdir(parents=True, exist_ok=True)
         (into / "partial").mkdir(exist_ok=True)
         _apt(base, ["update"], f"read the package lists of {suite} for {arch}")
-        _apt(
-            base,
-            [
-                "install",
-                "--download-only",
-                "--yes",
-                "-o",
-                f"Dir::Cache::archives={into}",
-                *packages,
-            ],
-            f"download {' '.join(packages)} for {arch}",
-        )
+        if without:
+            listing = _apt(
+                base,
+                ["install", "--print-uris", "--yes", *packages],
+                f"find what {packages[-1]} needs on {arch}",
+            )
+            packages = beyond(listing, without)
+            what = ["download"]  # into the folder that it runs in
+        else:
+            archives = f"Dir::Cache::archives={into}"
+            what = ["install", "--download-only", "--yes", "-o", archives]
+        if packages:
+            _apt(
+                base,
+                [*what, *packages],
+                f"download {' '.join(packages)} for {arch}",
+                into=into,
+            )
         # A later image of the same suite finds the lists, not yesterday's packages.
         remove_tree(base / "cache")
     return sorted(into.glob("*.deb"))
 
 
-def _apt(base: Path, arguments: list[str], purpose: str) -> None:
+def beyond(print_uris: str, without: Collection[str]) -> list[str]:
+    """``NAME=VERSION`` of what ``apt-get install --print-uris`` printed, less ``without``."""
+    found = []
+    for match in re.finditer(r"^'[^']+' (\S+)_(\S+)_\S+\.deb ", print_uris, re.MULTILINE):
+        name, version = match[1], unquote(match[2])
+        if name not in without:
+            found.append(f"{name}={version}")
+    return found
+
+
+def _apt(base: Path, arguments: list[str], purpose: str, *, into: Path | None = None) -> str:
+    """What ``apt-get`` printed; ``into`` is the folder that it runs in."""
     result = completed(
         [_tool("apt-get"), "-q", *arguments],
         what=purpose,
         timeout_s=DOWNLOAD_TIMEOUT_S,
         error=ImageBuildFailed,
         env={**os.environ, "APT_CONFIG": str(base / "apt.conf"), "LC_ALL": "C"},
+        cwd=into,
     )
     if result.returncode:
         words = [
@@ -221,11 +251,15 @@ def _apt(base: Path, arguments: list[str], purpose: str) -> None:
             if line.startswith(("E:", "W:", "Err:"))
         ]
         refuse_full("\n".join(words), base)
+        unknown = any(said in line for line in words for said in _UNKNOWN)
         raise ImageBuildFailed(
             f"could not {purpose}: " + "; ".join(words[-4:] or result.stderr.splitlines()[-4:]),
-            next_step="check the network and the mirror (edge-harness doctor shows both), "
+            next_step="check the name and version of the package: the suite has no such one"
+            if unknown
+            else "check the network and the mirror (edge-harness doctor shows both), "
             "then run the same command again",
         )
+    return result.stdout
 
 
 def unpack(debs: Sequence[Path], root: Path) -> list[Package]:

@@ -56,7 +56,8 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Wheels for one environment; the device sees them at ``/opt/edge/layers/KEY/site``."""
+    """What one environment gets beside its image: wheels, Debian packages or a file of the agent's;
+    the device sees it at ``/opt/edge/layers/KEY``, Python modules in ``site``."""
 
     key: str
     path: Path
@@ -70,8 +71,9 @@ class Layer:
     @property
     def what(self) -> str:
         """Its content, in words."""
-        wheels = ", ".join(f"{each['name']} {each['version']}" for each in self.lock["wheels"])
-        return wheels or str(self.lock.get("what", "nothing"))
+        parts = [*self.lock.get("wheels", ()), *self.lock.get("packages", ())]
+        listed = ", ".join(f"{each['name']} {each['version']}" for each in parts)
+        return listed or str(self.lock.get("what", "nothing"))
 
 
 def _digest(value: object) -> str:
@@ -94,7 +96,7 @@ def ensure_image(arch: str, suite: str, progress: Progress | None = None) -> Ima
         CacheError: the cache is full or read-only.
     """
     packages = recipe.packages(arch, suite)
-    key = f"{suite}-{arch}-{_digest([recipe.VERSION, packages, arch, suite])[:12]}"
+    key = image_key(arch, suite)
     say = progress or (lambda _message: None)
 
     def build(folder: Path) -> dict[str, Any]:
@@ -105,6 +107,16 @@ def ensure_image(arch: str, suite: str, progress: Progress | None = None) -> Ima
 
     entry = built(cache_dir() / "images" / key, build)
     return Image(key=key, arch=arch, suite=suite, path=entry.path, lock=entry.content)
+
+
+def image_key(arch: str, suite: str) -> str:
+    """Names the image for ``arch`` and ``suite``.
+
+    Raises:
+        ImageBuildFailed: there is no recipe for it.
+    """
+    content = [recipe.VERSION, recipe.packages(arch, suite), arch, suite]
+    return f"{suite}-{arch}-{_digest(content)[:12]}"
 
 
 def _fill(

@@ -75,6 +75,11 @@ def finish(root: Path, arch: str, suite: str) -> None:
     (etc / "resolv.conf").write_text("")
     if not (root / "bin/sh").exists() and not (root / "bin/sh").is_symlink():
         (root / "bin/sh").symlink_to("dash")
+    settle(root, arch)
+
+
+def settle(root: Path, arch: str) -> None:
+    """Of that, what packages need wherever they are unpacked to."""
     libraries = root / "usr/lib" / TRIPLET[arch]
     # update-alternatives would make these links.
     for name, folder in (("libblas.so.3", "blas"), ("liblapack.so.3", "lapack")):

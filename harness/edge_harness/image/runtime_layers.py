@@ -1,5 +1,5 @@
-"""The layers that bring a runtime into a device: its wheels, and the agent's file of a runtime that
-another distribution registered.
+"""The layers that bring a runtime into a device: its wheels or Debian packages, and the agent's
+file of a runtime that another distribution registered. A shared library is there already.
 
 The file has a layer of its own, made in a moment, so that an edit to it fetches no wheels anew. Its
 key covers the file and the layer below it, so whatever is kept by that key is kept by both.
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_harness.agent.runtimes import FOLDER
 from edge_harness.cache import built, found
 from edge_harness.image.build import Layer, Progress, ensure_layer, layer_key, layers_dir
+from edge_harness.image.debian import debian_layer_key, ensure_debian_layer
 from edge_harness.image.environment import Environment
 from edge_harness.runtimes import Runtime, WarmParent
 
@@ -28,11 +30,14 @@ def ensure_runtime_layers(
     """The layers for ``runtime`` in ``environment``, made where they are not in the cache.
 
     Raises:
-        ImageBuildFailed: there is no wheel for this architecture and Python.
+        ImageBuildFailed: there is no wheel for this architecture and Python, or no such package.
+        UnsupportedModel: it is a Debian package, and the environment is no image of ours.
     """
     layers: list[Layer] = []
     if requirement and runtime.brought == "wheel":
         layers.append(ensure_layer(environment, (requirement,), progress))
+    if requirement and runtime.brought == "debian":
+        layers.append(ensure_debian_layer(environment, requirement, progress))
     if runtime.agent_source:
         below = [layer.key for layer in layers]
         key = _file_key(environment, runtime, below)
@@ -53,12 +58,17 @@ def ensure_runtime_layers(
     return tuple(layers)
 
 
-def warm_parent(runtime: Runtime, layers: tuple[Layer, ...]) -> WarmParent:
+def warm_parent(runtime: Runtime, requirement: str, layers: tuple[Layer, ...]) -> WarmParent:
     """What to ask a device for, so that it imports ``runtime`` from ``layers``."""
+    return _parent(runtime, requirement, [layer.key for layer in layers])
+
+
+def _parent(runtime: Runtime, requirement: str, keys: Sequence[str]) -> WarmParent:
     return WarmParent(
-        layers=tuple(layer.key for layer in layers),
+        layers=tuple(keys),
         runtime=runtime.name,
         agent_sha256=runtime.agent_sha256,
+        library=requirement if runtime.brought == "library" else "",
     )
 
 
@@ -67,17 +77,21 @@ def cached_parent(
 ) -> WarmParent | None:
     """As :func:`warm_parent`, if all its layers are in the cache; None if one is not."""
     keys: list[str] = []
-    if requirement and runtime.brought == "wheel":
-        key = layer_key(environment, (requirement,))
-        if key is None:
+    if requirement and runtime.brought != "library":
+        below = (
+            layer_key(environment, (requirement,))
+            if runtime.brought == "wheel"
+            else debian_layer_key(environment, requirement)
+        )
+        if below is None:
             return None
-        keys.append(key)
+        keys.append(below)
     if runtime.agent_source:
         key = _file_key(environment, runtime, keys)
         if found(layers_dir() / key) is None:
             return None
         keys.append(key)
-    return WarmParent(layers=tuple(keys), runtime=runtime.name, agent_sha256=runtime.agent_sha256)
+    return _parent(runtime, requirement, keys)
 
 
 def _file_key(environment: Environment, runtime: Runtime, below: list[str]) -> str:

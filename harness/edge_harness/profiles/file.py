@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from edge_harness.errors import ProfileError, did_you_mean
 from edge_harness.profiles.clock import Clock
@@ -425,16 +423,11 @@ def _contradictions(profile: Profile) -> Iterator[tuple[str, Any, str, str]]:
             "list only what the board has and the emulated core lacks",
         )
     for name, text in profile.runtimes.defaults().items():
-        wanted = RUNTIMES[name].distribution
-        try:
-            good = canonicalize_name(Requirement(text).name) == canonicalize_name(wanted)
-        except InvalidRequirement:
-            # A path, where it is a library of the board's own.
-            good = RUNTIMES[name].brought == "library"
-        if not good:
+        runtime = RUNTIMES[name]
+        if runtime.pinned(text) is None:
             yield (
                 f"runtimes.{name}",
                 text,
-                f"is not a requirement for {wanted}",
-                f"write it as '{wanted}==VERSION', or '' if the device has none",
+                f"is not a requirement for {runtime.distribution}",
+                f"write it as {runtime.example!r}, or '' if the device has none",
             )

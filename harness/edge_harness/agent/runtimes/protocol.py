@@ -46,7 +46,11 @@ class RuntimeSession(Protocol):
 class RuntimeFile(Protocol):
     """A module of this folder, or the file of another distribution's runtime. It may define
     ``REHEARSAL`` too: a small model, as bytes or as the name of a file in this folder, to be
-    loaded once before any worker is forked; see ``parent.rehearse``."""
+    loaded once before any worker is forked; see ``parent.rehearse``.
+
+    Of a runtime that is a shared library of the device, ``os.environ["EDGE_LIBRARY"]`` is its
+    absolute path; it is there. Shared libraries of Debian packages that were brought are loaded
+    before the file is imported."""
 
     def warm(self) -> dict[str, Any]:
         """Import the runtime: once, before workers are forked. Returns ``runtime`` (the
