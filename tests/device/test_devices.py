@@ -235,5 +235,5 @@ def test_no_other_user_of_this_machine_reaches_the_agent(rpi4):
 
 
 def test_files_that_programs_make_have_a_boards_usual_mode(rpi4):
-    script = "touch /tmp/made && stat -c %a /tmp/made"
-    assert rpi4.run(["sh", "-c", script]).check().stdout == "644\n"
+    script = "import os; open('/tmp/made', 'w').close(); print(oct(os.stat('/tmp/made').st_mode))"
+    assert rpi4.run(["python3", "-c", script]).check().stdout == "0o100644\n"
