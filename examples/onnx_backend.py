@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Rule:
 EXPLAINED = [
     Rule(
         tests="*fp16*",
-        what=r"^fail \(other values: .*Max absolute difference: 0\.000\d+ ",
+        what=r"^failed \(other values: .*Max absolute difference: 0\.000\d+ ",
         feature="asimdhp",
         why="this processor has half-precision arithmetic (asimdhp) and the float16 kernels use "
         "it, rounding each step to half precision, one or two units in the last place of values "
@@ -71,8 +71,8 @@ EXPLAINED = [
 class Result:
     """How one test ended."""
 
-    outcome: str
-    """``pass``, ``skip`` (the runtime or the wire has no such type or operator) or ``fail``."""
+    outcome: Literal["passed", "skipped", "failed"]
+    """``skipped``: the runtime or the wire has no such type or operator."""
     reason: str = ""
     bits: str = ""
     """Digest of all outputs."""
@@ -145,15 +145,15 @@ def run_case(device: Device, case: Any, runtime: str | None) -> Result:
                     np.testing.assert_equal(actual.dtype, wanted.dtype)
                     np.testing.assert_allclose(actual, wanted, rtol=case.rtol, atol=case.atol)
     except UnsupportedModel as error:
-        return Result(outcome="skip", reason=short(error.message))
+        return Result(outcome="skipped", reason=short(error.message))
     except InputError as error:
-        return Result(outcome="fail", reason=f"the harness refused the input: {error.message}")
+        return Result(outcome="failed", reason=f"the harness refused the input: {error.message}")
     except DeviceFailed as error:
-        return Result(outcome="fail", reason=short(error.message))
+        return Result(outcome="failed", reason=short(error.message))
     except AssertionError as error:
         text = re.sub(r"^.*?(?=Mismatched|\()| x: .*$", "", " ".join(str(error).split()))
-        return Result(outcome="fail", reason=f"other values: {text}", bits=bits.hexdigest())
-    return Result(outcome="pass", bits=bits.hexdigest(), whole=whole.hexdigest())
+        return Result(outcome="failed", reason=f"other values: {text}", bits=bits.hexdigest())
+    return Result(outcome="passed", bits=bits.hexdigest(), whole=whole.hexdigest())
 
 
 @contextlib.contextmanager
@@ -241,17 +241,17 @@ def explanation(name: str, what: str, side: Side) -> str:
 
 def report(sides: Sequence[Side], native: Side) -> Iterable[str]:
     """The comparison in words."""
-    yield f"{'':12}{'pass':>7}{'skip':>7}{'fail':>7}{'seconds':>9}"
+    yield f"{'':12}{'passed':>8}{'skipped':>8}{'failed':>8}{'seconds':>9}"
     for side in sides:
-        counts = "".join(f"{side.count(o):7d}" for o in ("pass", "skip", "fail"))
+        counts = "".join(f"{side.count(o):8d}" for o in ("passed", "skipped", "failed"))
         yield f"{side.name:12}{counts}{side.seconds:9.0f}"
-    for outcome in ("skip", "fail"):
+    for outcome in ("skipped", "failed"):
         reasons = Counter(r.reason for r in native.results.values() if r.outcome == outcome)
         if reasons:
             yield f"{outcome} natively:"
         for reason, count in reasons.most_common():
             named = [n for n, r in native.results.items() if r.reason == reason]
-            yield f"  {count:4d}  {reason}" + (f": {', '.join(named)}" * (outcome == "fail"))
+            yield f"  {count:4d}  {reason}" + (f": {', '.join(named)}" * (outcome == "failed"))
     for side in sides:
         if side is native:
             continue
@@ -259,12 +259,12 @@ def report(sides: Sequence[Side], native: Side) -> Iterable[str]:
         both = [
             (r, native.results[n])
             for n, r in side.results.items()
-            if r.outcome == native.results[n].outcome == "pass"
+            if r.outcome == native.results[n].outcome == "passed"
         ]
         rounded = sum(a.bits != b.bits and a.whole == b.whole for a, b in both)
         yield (
             f"{side.name}: {len(found)} differences from the native run; of {len(both)} tests that "
-            f"pass on both, {rounded} round some float otherwise (other code for another processor)"
+            f"passed on both, {rounded} round some float otherwise (code for another processor)"
         )
         for name, what, why in found:
             yield f"  {name}: {what}"

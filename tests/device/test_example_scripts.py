@@ -43,9 +43,12 @@ def test_a_difference_nobody_explains_is_told():
     def side(name, **results):
         return onnx_backend.Side(name=name, results=results, seconds=0)
 
-    good, bad = onnx_backend.Result(outcome="pass"), onnx_backend.Result(outcome="fail", reason="x")
+    good, bad = (
+        onnx_backend.Result(outcome="passed"),
+        onnx_backend.Result(outcome="failed", reason="x"),
+    )
     native, other = side("native", a=good, b=good), side("rpi4", a=good, b=bad)
-    assert onnx_backend.differences(native, other) == [("b", "fail (x), natively pass ()", "")]
+    assert onnx_backend.differences(native, other) == [("b", "failed (x), natively passed ()", "")]
     assert "    NOT EXPLAINED" in list(onnx_backend.report([native, other], native))
 
 
@@ -57,9 +60,9 @@ def test_half_precision_arithmetic_explains_small_differences_where_the_board_ha
 
     def failed(distance):
         text = f"other values: Mismatched elements: 1 / 9 Max absolute difference: {distance} Max"
-        return onnx_backend.Result(outcome="fail", reason=text)
+        return onnx_backend.Result(outcome="failed", reason=text)
 
-    native = side("native", onnx_backend.Result(outcome="pass"))
+    native = side("native", onnx_backend.Result(outcome="passed"))
     explained = [
         bool(onnx_backend.differences(native, other)[0][2])
         for other in (
