@@ -16,7 +16,7 @@ from typing import Any
 
 from edge_harness.cache import cache_dir, explained
 from edge_harness.errors import BootFailed, EdgeError, InfrastructureError
-from edge_harness.processes import process_start_time, tail, wait_for, wait_until
+from edge_harness.processes import completed, process_start_time, tail, wait_for, wait_until
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -69,8 +69,11 @@ def start(prefix: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]
         BootFailed: it ended or stayed silent; the message ends with its log.
     """
     if systemd_runs():
-        result = subprocess.run(
-            [*prefix, *start_argv()], capture_output=True, text=True, check=False, timeout=120
+        result = completed(
+            [*prefix, *start_argv()],
+            what="start Docker Engine",
+            timeout_s=120,
+            error=BootFailed,
         )
         if result.returncode or not wait_until(reachable, deadline_s=START_TIMEOUT_S, step_s=0.1):
             raise BootFailed(
@@ -136,11 +139,10 @@ def stop(record: dict[str, Any], prefix: tuple[str, ...]) -> bool:
     """
     if record["how"] == "systemd":
         # The socket unit would start it again at the next question.
-        subprocess.run(
+        completed(
             [*prefix, "systemctl", "stop", "docker.socket", "docker.service"],
-            capture_output=True,
-            check=False,
-            timeout=120,
+            what="stop Docker Engine",
+            timeout_s=120,
         )
         return True
     pid, started = int(record["pid"]), record["started"]
