@@ -17,7 +17,8 @@ from typing import get_args
 from edge_harness.agent.runtimes import DEFINES
 from edge_harness.errors import BrokenExtension
 from edge_harness.extensions import Extension, extensions
-from edge_harness.runtime_rows import Brought, Format, Runtime
+from edge_harness.runtime_requirements import Brought
+from edge_harness.runtime_rows import Format, Runtime
 
 GROUP = "edge_harness.runtimes"
 

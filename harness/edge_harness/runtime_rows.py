@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from edge_harness import wire
 from edge_harness.errors import OptionError, UnsupportedModel
+from edge_harness.runtime_requirements import Brought, example, pinned
 
 #: A value of an option as a load request keeps it: hashable, and JSON once lists stand for tuples.
 Value: TypeAlias = "str | int | float | bool | tuple[Value, ...]"
@@ -31,8 +29,6 @@ Value: TypeAlias = "str | int | float | bool | tuple[Value, ...]"
 Kernels = Literal["xnnpack", "builtin", "reference"]
 #: ONNX Runtime's levels, the default first.
 GraphOptimization = Literal["all", "extended", "basic", "disabled"]
-#: How a runtime comes into a device.
-Brought = Literal["wheel", "debian", "library"]
 OptionKind = Literal["flag", "number", "text", "choice", "words", "table", "tables"]
 
 
@@ -274,12 +270,12 @@ class Runtime:
     def pinned(self, asked: str) -> str | None:
         """The requirement for this runtime that ``asked`` is: "" where it names what carries the
         runtime and leaves the version open, None where it names something else."""
-        return _PINNED[self.brought](asked, self.distribution)
+        return pinned(self.brought, asked, self.distribution)
 
     @property
     def example(self) -> str:
         """A requirement for this runtime, as people write one."""
-        return _PINS[self.brought].format(PurePosixPath(self.distribution).name)
+        return example(self.brought, self.distribution)
 
     def runs(self, model_format: Format) -> bool:
         return any(each.name == model_format.name for each in self.formats)
@@ -311,45 +307,6 @@ class Runtime:
     def companions_for(self, versions: SpecifierSet) -> list[str]:
         """Requirements that go with this runtime where it is asked for as ``versions``."""
         return [each.requirement for each in self.companions if each.goes_with(versions)]
-
-
-def _pinned_wheel(asked: str, distribution: str) -> str | None:
-    try:
-        requirement = Requirement(asked)
-    except InvalidRequirement:
-        return None
-    if canonicalize_name(requirement.name) != canonicalize_name(distribution):
-        return None
-    return str(requirement) if requirement.specifier or requirement.url else ""
-
-
-#: deb-version(7), and the names of Debian Policy 5.6.1.
-_DEBIAN = re.compile(r"([a-z0-9][a-z0-9+.-]+)(?:=([0-9][A-Za-z0-9.+~:-]*))?")
-
-
-def _pinned_debian(asked: str, distribution: str) -> str | None:
-    match = _DEBIAN.fullmatch(asked)
-    if match is None or match[1] != distribution:
-        return None
-    return asked if match[2] else ""
-
-
-def _pinned_library(asked: str, distribution: str) -> str | None:
-    path = PurePosixPath(asked)
-    same = path.name == PurePosixPath(distribution).name != ""
-    return asked if same and path.is_absolute() else None
-
-
-_PINNED: Mapping[Brought, Callable[[str, str], str | None]] = {
-    "wheel": _pinned_wheel,
-    "debian": _pinned_debian,
-    "library": _pinned_library,
-}
-_PINS: Mapping[Brought, str] = {
-    "wheel": "{}==VERSION",
-    "debian": "{}=VERSION",
-    "library": "/PATH/{}",
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from edge_harness.errors import OptionError, ProfileError, UnknownDevice, UnsupportedModel
 from edge_harness.profiles import ProfileRegistry, builtin_dir, default_registry
-from edge_harness.runtime_rows import Brought
+from edge_harness.runtime_requirements import Brought
 from edge_harness.runtimes import RUNTIMES, Format, Outside, Runtime
 
 GOOD = """\
