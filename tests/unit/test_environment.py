@@ -1,10 +1,11 @@
 """Which wheels a device can load: said by its image, this machine's Python, or the board."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edge_harness.image import Environment, Image, host_environment
+from edge_harness.image import Environment, Image, build, host_environment
 from edge_harness.image.wheels import pip_argv
 
 PIP = [sys.executable, "-m", "pip"]
@@ -66,3 +67,20 @@ def test_for_another_python_of_this_machine_pip_asks_that_one():
 )
 def test_an_environment_says_what_it_is(environment, text):
     assert str(environment) == text
+
+
+def test_a_layer_is_named_by_all_that_chooses_its_wheels():
+    image = Environment(arch="arm64", python="3.11", glibc=36, suite="bookworm")
+    board = replace(image, suite="")
+    others = [
+        replace(image, arch="armhf"),
+        replace(image, suite="trixie"),
+        board,
+        replace(board, arch="armhf"),
+        replace(board, python="3.12"),
+        replace(board, glibc=31),
+        replace(board, interpreter="/usr/bin/python3"),
+    ]
+    keys = [build._layer_key(each, ["numpy==1.26.4"]) for each in (image, *others)]
+    keys.append(build._layer_key(image, ["numpy==1.26.3"]))
+    assert len(set(keys)) == len(keys)

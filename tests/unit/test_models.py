@@ -29,6 +29,9 @@ def test_a_missing_file_names_the_current_folder(tmp_path, monkeypatch):
         ("text.onnx", b"this is only text", "not an ONNX model"),
         ("weights.bin", b"\x80\x02}q\x00", r"no model of a known format \(TFLite, ONNX"),
         ("short.tflite", b"\x1c", "not a TFLite model"),
+        # One byte, which every second file begins with, makes no ONNX model of them.
+        ("a_byte.bin", b"\x08" * 40, r"no model of a known format \(TFLite, ONNX"),
+        ("a_byte.tflite", b"\x08" * 40, "not a TFLite model"),
     ],
 )
 def test_what_is_not_a_model_is_refused_by_name_and_reason(tmp_path, name, content, says):
