@@ -377,6 +377,9 @@ def test_bounds_do_not_trust_an_overhead_that_is_most_of_the_figure():
     low, high, notes = bounds(short, trust)
     assert (low, high) == (pytest.approx(0.08), pytest.approx(1.25))
     assert notes[0].startswith("90% of it is overhead")
+    # As short, and mostly work: the overhead decides nothing.
+    brief = Cost(compute_ms=0.5, memory_ms=0.0, overhead_ms=0.5)
+    assert bounds(brief, trust) == (pytest.approx(0.8), pytest.approx(1.25), ())
     # A board that was measured with inferences as short as this one.
     measured = dataclasses.replace(trust, shortest_ms=0.5)
     assert bounds(short, measured) == (pytest.approx(0.8), pytest.approx(1.25), ())

@@ -109,6 +109,7 @@ def test_an_engine_for_request_alone_makes_no_machine_fit(rpi4):
         ("limited", False, "inconclusive"),
         ("missing", False, "failed"),
         ("missing", True, "skipped"),
+        ("ok", True, "passed"),
     ],
 )
 def test_a_check_has_one_of_the_five_verdicts(status, optional, word):

@@ -154,3 +154,36 @@ def test_an_engine_says_what_its_wheels_must_fit(local, monkeypatch):
 def test_limits_are_refused_and_not_pretended(local, spec):
     with pytest.raises(MissingAbility, match="limits nothing"):
         local.start(replace(spec, limits=Limits(memory_mib=64)))
+
+
+def test_limits_that_are_asked_for_are_abilities_that_are_needed():
+    def needs(**limits):
+        return DeviceRequest(
+            profile=RPI4, needs=frozenset({"isa"}), limits=Limits(**limits)
+        ).all_needs()
+
+    assert needs() == {"isa"}
+    assert needs(memory_mib=64) == {"isa", "memory_limit"}
+    assert needs(cpus=0.5) == {"isa", "cpu_quota"}
+
+
+def test_a_question_that_is_interrupted_leaves_no_answer_for_the_next_one(local, monkeypatch):
+    with start_device(DeviceRequest(profile=RPI4, choice=choice(local))) as device:
+        ask = wire.Stream.ask
+
+        def interrupted(stream, header, *buffers):
+            ask(stream, header, *buffers)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(wire.Stream, "ask", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                device.hold.ask({"op": "ping"})
+        streams = []
+        monkeypatch.setattr(
+            wire.Stream,
+            "ask",
+            lambda stream, *words: streams.append(stream.number) or ask(stream, *words),
+        )
+        assert device.hold.ask({"op": "ping"})["ok"]
+        assert streams == [0], "a new stream"

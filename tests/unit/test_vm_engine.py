@@ -251,6 +251,7 @@ def test_egress_is_read_from_packets(tmp_path):
     question = dpkt.dns.DNS(id=1, qd=[dpkt.dns.DNS.Q(name="updates.example.com")])
     syn = dpkt.tcp.TCP(sport=40000, dport=8443, flags=dpkt.tcp.TH_SYN)
     ack = dpkt.tcp.TCP(sport=40000, dport=8443, flags=dpkt.tcp.TH_ACK)
+    welcome = dpkt.tcp.TCP(sport=22, dport=40001, flags=dpkt.tcp.TH_SYN | dpkt.tcp.TH_ACK)
     ask = dpkt.udp.UDP(sport=5000, dport=53, data=bytes(question))
     ask.ulen = len(ask)
     data = io.BytesIO()
@@ -259,6 +260,7 @@ def test_egress_is_read_from_packets(tmp_path):
         packet(dpkt, "10.0.2.3", ask, 17),
         packet(dpkt, "192.0.2.7", syn, 6),
         packet(dpkt, "192.0.2.7", syn, 6),
+        packet(dpkt, "192.0.2.9", welcome, 6),  # it was called, and answers
         packet(dpkt, "192.0.2.7", ack, 6),
     ):
         writer.writepkt(frame, ts=0)
