@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,12 +65,11 @@ def mirror() -> str:
     chosen = os.environ.get(MIRROR_VARIABLE)
     if chosen:
         return chosen.rstrip("/")
-    listing = subprocess.run(
+    listing = completed(
         [_tool("apt-get"), "update", "--print-uris", "-o", "Debug::NoLocking=1"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        what="ask apt for this machine's mirrors",
+        timeout_s=60,
+        error=ImageBuildFailed,
     )
     found = mirror_in(listing.stdout)
     if found is None:
@@ -110,12 +108,12 @@ def keyring() -> Path:
         raise missing
 
     def build(folder: Path) -> dict[str, Any]:
-        subprocess.run(
+        completed(
             [_tool("apt-get"), "download", "-q", "debian-archive-keyring"],
+            what="fetch the Debian archive's keys",
+            timeout_s=120,
+            error=ImageBuildFailed,
             cwd=folder,
-            capture_output=True,
-            check=False,
-            timeout=120,
         )
         debs = sorted(folder.glob("*.deb"))
         packages = unpack(debs, folder)
@@ -151,12 +149,11 @@ DPkg::Use-Pty "false";
 
 
 def _host_transport() -> str:
-    dump = subprocess.run(
+    dump = completed(
         [_tool("apt-config"), "dump", "--format", '%F "%v";%n', "Acquire"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
+        what="read apt's settings",
+        timeout_s=30,
+        error=ImageBuildFailed,
     )
     return "".join(
         line + "\n" for line in dump.stdout.splitlines() if _TRANSPORT.match(line.strip())
