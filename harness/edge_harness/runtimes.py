@@ -8,7 +8,7 @@ register in the entry-point group ``edge_harness.runtimes``: see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Protocol, TypeVar, get_args
@@ -167,13 +167,19 @@ class Runtimes(Mapping[str, Runtime]):
         """Of this package: known without a look at what else is installed."""
         return tuple(self._built_in.values())
 
-    def of_distribution(self, name: str) -> Runtime | None:
-        """The runtime that wheels of the distribution ``name`` carry."""
+    def of_distribution(self, name: str) -> list[Runtime]:
+        """The runtimes that wheels of the distribution ``name`` carry: this package's, else those
+        of other distributions."""
         wanted = canonicalize_name(name)
-        for row in self.lazily():
-            if row.brought == "wheel" and canonicalize_name(row.distribution) == wanted:
-                return row
-        return None
+
+        def carried(rows: Iterable[Runtime]) -> list[Runtime]:
+            return [
+                row
+                for row in rows
+                if row.brought == "wheel" and canonicalize_name(row.distribution) == wanted
+            ]
+
+        return carried(self.built_in) or carried(self.outside.runtimes.values())
 
     def first_running(self, model_format: Format) -> Runtime:
         """The first in the table for models of ``model_format``."""
@@ -260,21 +266,28 @@ class Board(Protocol):
         """
 
 
-def named(asked: str) -> tuple[Runtime, str]:
+def named(asked: str, model_format: Format | None = None) -> tuple[Runtime, str]:
     """The runtime ``asked`` names, and the requirement it pins; "" where it leaves that open.
 
     ``asked`` is a name (``onnx``), a distribution (``onnxruntime``) or a pinned one
-    (``onnxruntime==1.21.0``), as :meth:`Runtime.pinned` takes it.
+    (``onnxruntime==1.21.0``), as :meth:`Runtime.pinned` takes it. Of several runtimes that one
+    distribution carries, the first that runs ``model_format`` is meant; else the first.
 
     Raises:
         OptionError: there is no such runtime, or what registered it is broken.
     """
     if asked in RUNTIMES:
         return RUNTIMES[asked], ""
+    first = None
     for row in RUNTIMES.lazily():
         requirement = row.pinned(asked)
-        if requirement is not None:
+        if requirement is None:
+            continue
+        if model_format is None or row.runs(model_format):
             return row, requirement
+        first = first or (row, requirement)
+    if first is not None:
+        return first
     broken = RUNTIMES.outside.broken
     if asked in broken:
         raise broken[asked]
@@ -298,11 +311,11 @@ def pinned(asked: str | None, pins: Sequence[str], model_format: Format) -> str 
     """
     wanted = None
     if asked is not None:
-        wanted, requirement = named(asked)
+        wanted, requirement = named(asked, model_format)
         if requirement:
             return asked
     for pin in pins:
-        row, _ = named(pin)
+        row, _ = named(pin, model_format)
         if row is wanted or (wanted is None and row.runs(model_format)):
             return pin
     return asked
@@ -324,7 +337,7 @@ def resolve(
         UnsupportedModel: nothing is published for this board.
     """
     chosen = pinned(asked, pins, model_format)
-    row, requirement = named(chosen or board.default_runtime(model_format))
+    row, requirement = named(chosen or board.default_runtime(model_format), model_format)
     if not row.runs(model_format):
         others = ", ".join(each.name for each in RUNTIMES.running(model_format))
         raise OptionError(

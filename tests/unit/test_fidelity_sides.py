@@ -11,9 +11,9 @@ from edge_harness.errors import InputError, ModelError, OptionError
 from edge_harness.fidelity import reference
 from edge_harness.fidelity.inputs import arranged, converted, laid_out, matched
 from edge_harness.fidelity.reference import computes_in_integers, opened, output_steps
-from edge_harness.models.file import read_model
+from edge_harness.models.file import ModelFile, read_model
 from edge_harness.profiles import default_registry
-from edge_harness.runtimes import RUNTIMES
+from edge_harness.runtimes import RUNTIMES, LoadRequest
 
 from tests.makers import tensor
 
@@ -194,12 +194,20 @@ def test_a_device_is_not_compared_with_itself():
 class Loaded:
     """What a board gave for a file."""
 
-    def __init__(self, board, model, runtime, options):
+    def __init__(self, board, model, runtime, options, request=None):
         self.device, self.model = board, model
         self.runtime, self.kernels = "tflite-runtime 2.14.0", "builtin (no delegate)"
         self.asked = runtime, options
-        row = RUNTIMES["onnx" if model.format is ONNX.format else "tflite"]
-        self.request = SimpleNamespace(runtime=row, options=tuple((options or {}).items()))
+        self.request = request or LoadRequest(
+            content=model.content,
+            file_name=str(model.path),
+            format=model.format,
+            runtime=RUNTIMES["onnx" if model.format is ONNX.format else "tflite"],
+            requirement="",
+            threads=4,
+            options=tuple((options or {}).items()),
+            shapes=(("x", (1, 2)),),
+        )
         self.closed = False
 
     def __enter__(self):
@@ -220,6 +228,13 @@ class Board:
         if model.path.name == "broken.tflite":
             raise ModelError("not this one", details={"bytes": 3})
         return Loaded(self, model, runtime, options)
+
+    def open_session(self, request):
+        model = ModelFile(path=request.path, content=request.content, format=request.format)
+        if model.path.name == "broken.tflite":
+            raise ModelError("not this one", details={"bytes": 3})
+        assert (request.threads, request.shapes) == (1, ())
+        return Loaded(self, model, request.requirement, dict(request.options), request)
 
     def __enter__(self):
         return self
@@ -250,7 +265,9 @@ def test_on_the_device_a_reference_runs_with_the_sessions_runtime():
     session = on_board()
     with opened(session, MODELS / "digits_float.tflite", "device") as found:
         assert found.device is session.device
-        assert found.asked == ("tflite-runtime==2.14.0", None)
+        assert found.asked == ("tflite-runtime==2.14.0", {})
+        # The runtime itself, as its distribution may carry others.
+        assert found.request.runtime is session.request.runtime
         assert not found.closed
     assert found.closed
     # A file of another format has no runtime in common with it.
@@ -261,7 +278,7 @@ def test_on_the_device_a_reference_runs_with_the_sessions_runtime():
 def test_trusted_is_by_reference_kernels_of_the_same_version_on_this_machine(this_machine):
     with opened(on_board(), None) as found:
         assert found.asked == ("tflite-runtime==2.14.0", {"kernels": "reference"})
-        assert found.model is LITE  # what was read, not what lies there by now
+        assert found.model == LITE  # what was read, not what lies there by now
         assert reference.doubt_about(found) == ""
     assert found.closed
     assert [name for name, _ in this_machine] == ["rpi4"]
@@ -270,7 +287,7 @@ def test_trusted_is_by_reference_kernels_of_the_same_version_on_this_machine(thi
 def test_native_is_by_optimised_kernels_and_doubted_on_x86(this_machine, monkeypatch):
     monkeypatch.setattr(reference.platform, "machine", lambda: "x86_64")
     with opened(on_board(), MODELS / "digits_int8.tflite", "native") as found:
-        assert found.asked == ("tflite-runtime==2.14.0", None)
+        assert found.asked == ("tflite-runtime==2.14.0", {})
         with pytest.warns(fidelity.ReferenceWarning, match="47 of 65 layers"):
             (doubt,) = reference.warn_about(found)
     assert doubt.startswith("digits_int8.tflite on rpi4 (user), tflite-runtime 2.14.0, kernels")
@@ -294,7 +311,7 @@ def test_onnx_natively_run_has_no_reference_kernels(this_machine):
     with reference.reference_session(on_board(), MODELS / "digits_qdq.onnx") as found:
         assert found.asked == (None, {})
     with reference.reference_session(on_board(), trusted=False) as found:
-        assert (found.model, found.asked) == (LITE, ("tflite-runtime==2.14.0", None))
+        assert (found.model, found.asked) == (LITE, ("tflite-runtime==2.14.0", {}))
 
 
 def test_a_reference_that_does_not_load_is_named(this_machine):

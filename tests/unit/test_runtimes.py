@@ -522,7 +522,7 @@ def test_a_requirement_is_read_as_the_runtime_is_brought(
 
 def test_only_wheels_are_looked_up_as_such():
     row = Runtime(name="own", distribution="numpy", imports="", formats=(TFLITE,), brought="debian")
-    assert Runtimes((row,), Outside).of_distribution("numpy") is None
+    assert Runtimes((row,), Outside).of_distribution("numpy") == []
 
 
 def test_two_runtimes_of_one_name_are_told_apart(point):
@@ -540,6 +540,22 @@ def test_a_format_of_a_registered_runtime_is_known(point, monkeypatch):
     assert named("numpy==1.26.4") == (found.runtimes["npy"], "numpy==1.26.4")
 
 
+def test_of_two_runtimes_of_one_distribution_the_models_format_chooses(point, monkeypatch):
+    poly = "(Format(name='poly', title='poly', suffixes=('.poly',)),)"
+    found = registered(RUNTIMES.built_in, [point(), point(name="poly", formats=poly)])
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", found)
+    board = Board(published=("npy", "poly"))
+    for name in ("npy", "poly"):
+        row, model_format = found.runtimes[name], FORMATS[name]
+        assert resolve(board, model_format, "numpy==2.2.0") == (row, "numpy==2.2.0")
+        assert resolve(board, model_format, None, ["numpy==2.2.0"]) == (row, "numpy==2.2.0")
+        assert resolve(board, model_format, name, ["numpy==2.2.0"]) == (row, "numpy==2.2.0")
+        assert resolve(board, model_format, "numpy")[0] is row
+    with pytest.raises(OptionError, match=r"'numpy==2\.2\.0' cannot run a onnx model"):
+        resolve(board, ONNX, "numpy==2.2.0")
+    assert RUNTIMES.of_distribution("NumPy") == list(found.runtimes.values())
+
+
 def test_this_packages_own_are_found_without_a_look_at_what_is_installed():
     def never():
         raise AssertionError("entry points were read")
@@ -547,7 +563,7 @@ def test_this_packages_own_are_found_without_a_look_at_what_is_installed():
     table = Runtimes(RUNTIMES.built_in, never)
     assert table["onnx"].name == "onnx"
     found = table.of_distribution("ai-edge-litert")
-    assert found is RUNTIMES["litert"]
+    assert found == [RUNTIMES["litert"]]
 
 
 def test_a_runtime_is_data():

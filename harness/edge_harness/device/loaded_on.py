@@ -48,7 +48,7 @@ class LoadedOn(Protocol):
     def load(self, model: str | Path | ModelFile, *, runtime: str | None = None) -> Any:
         """A session of another model."""
 
-    def open_session(self, request: LoadRequest, *, timeout_s: float) -> Any:
+    def open_session(self, request: LoadRequest, *, timeout_s: float = 300.0) -> Any:
         """A session for ``request``: a fresh worker."""
 
     def log(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Union, get_args
 
@@ -18,6 +19,7 @@ from edge_harness.runtimes import resolve
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
+    from edge_harness.runtimes import LoadRequest
 
 #: How a reference given as a file is executed.
 Way = Literal["trusted", "native", "device"]
@@ -64,9 +66,11 @@ def opened(session: Session, reference: Reference, by: Way = "trusted") -> Itera
                 f"by='device' would compare {model.path.name!r} with itself",
                 next_step="use by='trusted', or a session on another device",
             )
-        same = session.request.runtime.runs(model.format)
-        runtime = session.requirement if same else None
-        with session.device.load(model, runtime=runtime) as loaded:
+        if session.request.runtime.runs(model.format):
+            there = session.device.open_session(_same_runtime(session, model))
+        else:
+            there = session.device.load(model)
+        with there as loaded:
             yield loaded
         return
     with reference_session(session, model, trusted=by == "trusted") as loaded:
@@ -96,20 +100,38 @@ def reference_session(
     if not isinstance(file, ModelFile):
         file = read_model(file)
     row = session.request.runtime
-    runtime: str | None = session.requirement
-    if not row.runs(file.format):  # none in common with the session: its profile's then
-        runtime = None
+    same = row.runs(file.format)
+    if not same:  # none in common with the session: its profile's then
         row, _ = resolve(session.device.profile, file.format)
+    options = dict(row.reference_options) if trusted else {}
     with open_device(session.device.profile, engine=native_engine()) as host:
         try:
-            loaded = host.load(
-                file, runtime=runtime, options=dict(row.reference_options) if trusted else None
-            )
+            if same:
+                loaded = host.open_session(_same_runtime(session, file, options))
+            else:
+                loaded = host.load(file, options=options)
         except EdgeError as error:
             marked = {"reference": str(file.path), **error.details}
             raise error.but(details=marked) from error.__cause__
         with loaded:
             yield loaded
+
+
+def _same_runtime(
+    session: Session, model: ModelFile, options: Mapping[str, object] | None = None
+) -> LoadRequest:
+    """``model`` by the runtime of ``session`` itself, in the very version that it has: its
+    distribution may carry others as well."""
+    return replace(
+        session.request,
+        content=model.content,
+        file_name=str(model.path),
+        format=model.format,
+        requirement=session.requirement,
+        threads=1,
+        options=session.request.runtime.checked(options or {}),
+        shapes=(),
+    )
 
 
 def warn_about(reference: Runner) -> list[str]:

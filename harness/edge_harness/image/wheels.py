@@ -55,8 +55,9 @@ def normalised(requirements: Sequence[str]) -> list[str]:
 
 def _companions(distribution: str, versions: SpecifierSet) -> list[Requirement]:
     """What goes with ``distribution`` where it is a runtime, asked for as ``versions``."""
-    row = RUNTIMES.of_distribution(distribution)
-    return [Requirement(text) for text in row.companions_for(versions)] if row else []
+    rows = RUNTIMES.of_distribution(distribution)
+    texts = dict.fromkeys(text for row in rows for text in row.companions_for(versions))
+    return [Requirement(text) for text in texts]
 
 
 def _forgotten(installed: Sequence[Wheel], requirements: Sequence[str]) -> list[str]:
