@@ -21,6 +21,8 @@ from edge_harness.runtime_requirements import Brought
 from edge_harness.runtime_rows import Format, Runtime
 
 GROUP = "edge_harness.runtimes"
+#: Characters told of one that is broken.
+_LINE = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,12 @@ class Outside:
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
     broken: Mapping[str, BrokenExtension] = field(default_factory=dict)
     """Why a registered name cannot be used; to be raised when it is asked for."""
+
+    @property
+    def troubles(self) -> str:
+        """Why, a line for each: to be told where one of them may have been meant."""
+        lines = (error.message.splitlines()[0] for error in self.broken.values())
+        return "\n".join(line if len(line) <= _LINE else f"{line[:_LINE]}…" for line in lines)
 
 
 class _Unfit(Exception):

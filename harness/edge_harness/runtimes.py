@@ -291,7 +291,7 @@ def named(asked: str, model_format: Format | None = None) -> tuple[Runtime, str]
     broken = RUNTIMES.outside.broken
     if asked in broken:
         raise broken[asked]
-    told = f"; registered, but broken: {', '.join(broken)}" if broken else ""
+    told = f"; registered, but broken:\n{RUNTIMES.outside.troubles}" if broken else ""
     raise OptionError(
         f"there is no runtime {asked!r}{told}",
         next_step=f"use one of {', '.join(RUNTIMES)}, or pin a version like 'onnxruntime==1.20.1'",

@@ -6,9 +6,13 @@ from pathlib import PurePath
 
 import pytest
 from edge_harness import runtimes
-from edge_harness.errors import BrokenExtension, OptionError, UnsupportedModel
+from edge_harness.commands import doctor_checks
+from edge_harness.device.loading import Loading
+from edge_harness.errors import BrokenExtension, ModelError, OptionError, UnsupportedModel
 from edge_harness.extensions import Extension
+from edge_harness.models.file import read_model
 from edge_harness.outside_runtimes import registered
+from edge_harness.profiles import default_registry
 from edge_harness.runtimes import (
     FORMATS,
     RUNTIMES,
@@ -486,6 +490,36 @@ def test_a_broken_registration_is_one_error_and_harms_no_other(point, monkeypatc
     with pytest.raises(OptionError, match="registered, but broken"):
         named("torch")
     assert named("sound")[0] is found.runtimes["sound"]
+
+
+def test_a_broken_runtime_is_told_of_wherever_it_may_have_been_meant(point, monkeypatch, tmp_path):
+    found = registered(RUNTIMES.built_in, [point("def runtime(:", name="poly")])
+    monkeypatch.setitem(RUNTIMES.__dict__, "outside", found)
+    model = tmp_path / "model.poly"
+    model.write_bytes(b"POLY 1 2 3")
+    why = r"the runtime 'poly' of npy-runtime 1\.0 is broken: .*SyntaxError"
+    with pytest.raises(ModelError, match=why) as caught:
+        read_model(model)
+    assert "mend or update npy-runtime 1.0" in caught.value.next_step
+    assert caught.value.details["broken"] == ["poly"]
+
+    def loading(pins=()):
+        return Loading(
+            profile=None, environment=None, hold=None, endings=None, pins=pins, progress=None
+        )
+
+    with pytest.raises(BrokenExtension, match=why):
+        loading().request(model, runtime="poly")
+    with pytest.raises(BrokenExtension, match=why):
+        loading(["poly"]).request(model)
+    (check,) = (
+        each
+        for each in doctor_checks.host([default_registry().get("rpi4")])
+        if each.name == "poly runtime"
+    )
+    assert (check.status, check.optional, check.verdict.word) == ("missing", True, "skipped")
+    assert "SyntaxError" in check.found
+    assert "npy-runtime" in check.fix
 
 
 @pytest.mark.parametrize(

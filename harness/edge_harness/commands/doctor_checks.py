@@ -21,6 +21,7 @@ from edge_harness.engines.choose import probed
 from edge_harness.engines.registry import engine_named, engine_names, is_built_in, working_engines
 from edge_harness.errors import EdgeError
 from edge_harness.profiles import Profile
+from edge_harness.runtimes import RUNTIMES
 from edge_harness.system.checks import Check, Status, output_of
 
 ENGINES = "engines"
@@ -60,6 +61,17 @@ def host(profiles: Sequence[Profile]) -> list[Check]:
             optional=True,
         )
         for error in broken
+    ]
+    checks += [
+        Check(
+            group="extensions",
+            name=f"{name} runtime",
+            status="missing",
+            found=error.message,
+            fix=error.next_step,
+            optional=True,
+        )
+        for name, error in RUNTIMES.outside.broken.items()
     ]
     others = {f"{each.name} engine" for each in found if not is_built_in(each)}
     for name, look in looks:

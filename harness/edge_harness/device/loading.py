@@ -12,7 +12,7 @@ from edge_harness.engines.abilities import TakesLayers, bound
 from edge_harness.errors import UnsupportedModel
 from edge_harness.image import cached_parent, ensure_layer, ensure_runtime_layers, warm_parent
 from edge_harness.models.file import ModelFile, read_model
-from edge_harness.runtimes import LoadRequest, Runtime, WarmParent, likely, load_request
+from edge_harness.runtimes import LoadRequest, Runtime, WarmParent, likely, load_request, named
 
 if TYPE_CHECKING:
     from edge_harness.image import Environment, Layer
@@ -152,7 +152,11 @@ class Loading:
             ModelError: the file is missing, damaged or of another format.
             OptionError: an argument is wrong.
             UnsupportedModel: no runtime for it is published for this device.
+            BrokenExtension: the runtime asked for is another distribution's, and is broken.
         """
+        # First of all what is asked for by name: where that is broken, its files are unknown.
+        for asked in (*self._pins, *([runtime] if runtime is not None else ())):
+            named(asked)
         return load_request(
             model if isinstance(model, ModelFile) else read_model(model),
             self._profile,

@@ -83,8 +83,9 @@ def recognised(path: Path, content: bytes) -> Format:
     if named is None:
         raise ModelError(
             f"{str(path)!r} is no model of a known format ({', '.join(_titles())}): it begins "
-            f"with {content[:16]!r}",
-            next_step=f"use a {_endings()} file{_not_registered()}",
+            f"with {content[:16]!r}{_not_registered()}",
+            next_step=f"use a {_endings()} file{_or_mend()}",
+            details={"broken": list(RUNTIMES.outside.broken)},
         )
     if not named.signatures:
         return named
@@ -111,8 +112,13 @@ def _endings() -> str:
 
 
 def _not_registered() -> str:
-    broken = RUNTIMES.outside.broken
-    return f" (broken, and not asked: the runtimes {', '.join(broken)})" if broken else ""
+    troubles = RUNTIMES.outside.troubles
+    return f"; and this could not be asked:\n{troubles}" if troubles else ""
+
+
+def _or_mend() -> str:
+    owners = sorted({error.details["distribution"] for error in RUNTIMES.outside.broken.values()})
+    return f"; if it is one of theirs, mend or update {', '.join(owners)}" if owners else ""
 
 
 __all__ = ["ModelFile", "read_model", "recognised"]
