@@ -200,7 +200,7 @@ def test_settings_for_devices_have_no_deadline_unless_asked():
 
 
 def test_images_are_boxes_or_patterns():
-    plain = find(edge.images((8, 8, 3)), lambda image: True)
+    plain = find(edge.images((4, 4, 3)), lambda image: True)
     assert len(np.unique(plain)) == 1
     noisy = find(
         edge.images((1, 5, 5, 3)), lambda image: len(np.unique(image)) > 20, settings=UNSHRUNK
