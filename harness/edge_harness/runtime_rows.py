@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from edge_harness import wire
-from edge_harness.errors import OptionError, UnsupportedModel
+from edge_harness.errors import BrokenExtension, InternalError, OptionError, UnsupportedModel
 from edge_harness.runtime_requirements import Brought, example, pinned
 
 #: A value of an option as a load request keeps it: hashable, and JSON once lists stand for tuples.
@@ -256,6 +256,18 @@ class Runtime:
     """The agent's file of a runtime from another distribution; "" for those of this package."""
     origin: str = ""
     """The distribution that registered it, with its version; "" for those of this package."""
+
+    def broken(self, trouble: str) -> BrokenExtension | InternalError:
+        """The error for ``trouble`` with what this runtime's own file says, naming whose it is."""
+        if not self.origin:
+            return InternalError(f"the runtime {self.name!r} is broken: {trouble}")
+        owner = self.origin.partition(" ")[0]
+        return BrokenExtension(
+            f"the runtime {self.name!r} of {self.origin} is broken: {trouble}",
+            next_step=f"mend, update or uninstall {owner}; docs/extending.md says what its file "
+            "defines",
+            details={"runtime": self.name, "distribution": self.origin},
+        )
 
     @property
     def title(self) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_harness import wire
+from edge_harness.device.described import misfit, trouble_of_description
 from edge_harness.device.worker import Worker
-from edge_harness.errors import DeviceFailed, InputError, MissingAbility
+from edge_harness.errors import DeviceFailed, InputError, MissingAbility, RuntimeFailed
 from edge_harness.evidence import Figure, FigureKind
 from edge_harness.models.file import ModelFile
 from edge_harness.models.tensors import Array, Outputs, Tensor, arrange, tensor_from
@@ -100,6 +101,8 @@ class Session:
         self.facts: dict[str, Any] = self._worker.facts
         """Runtime, version, delegates and kernels, as the worker reported them."""
         self._heads: dict[Any, wire.Head] = {}
+        # Heads that were seen come as one object: held against the description once.
+        self._fitting: tuple[Any, int] = (None, 0)
         self._group_sizes: dict[Any, int] = {}
         self._lock = threading.RLock()
         self._closed = False
@@ -253,7 +256,7 @@ class Session:
         stacked = [np.stack(column) for column in zip(*group, strict=True)]
         header = {"op": wire.Op.BATCH, "count": len(group), "tensors": _described(stacked)}
         head = wire.encode(header, sum(a.nbytes for a in stacked))
-        whole = self._outputs(*self._worker.exchange(head, stacked))
+        whole = self._outputs(*self._worker.exchange(head, stacked), stacked=len(group))
         return [
             Outputs((name, values[position].copy()) for name, values in whole.items())
             for position in range(len(group))
@@ -362,6 +365,9 @@ class Session:
             self._describe(self._worker.ask({"op": wire.Op.RESIZE, "shapes": {name: list(shape)}}))
 
     def _describe(self, answer: Mapping[str, Any]) -> None:
+        self._fitting = (None, 0)
+        if trouble := trouble_of_description(answer):
+            raise self.request.runtime.broken(trouble)
         self.facts.update(answer)
         if self.model.format.quantization:
             answer = self._with_quantization(answer)
@@ -459,18 +465,43 @@ class Session:
         return self._outputs(*self._worker.exchange(head, arrays), known[signature]["outputs"])
 
     def _outputs(
-        self, header: wire.Header, payload: bytes, names: list[str] | None = None
+        self,
+        header: wire.Header,
+        payload: bytes,
+        names: list[str] | None = None,
+        *,
+        stacked: int = 0,
     ) -> Outputs:
         result = Outputs()
         offset = 0
+        came = header["tensors"]
         labels = names or [tensor.name for tensor in self.outputs]
-        for label, (dtype, shape) in zip(labels, header["tensors"], strict=True):
+        if names is None and (came is not self._fitting[0] or stacked != self._fitting[1]):
+            # What a file says of shapes may be wrong, and its runtime knows it; what a runtime of
+            # another distribution describes is its own word.
+            strict = bool(self.request.runtime.origin)
+            if why := misfit(self.outputs, came, stacked=stacked, shapes=strict):
+                raise self._other_outputs(why)
+            self._fitting = (came, stacked)
+        elif names is not None and len(came) != len(names):
+            raise self._other_outputs(f"gave {len(came)} output(s) for the signature's {names}")
+        for label, (dtype, shape) in zip(labels, came, strict=True):
             kind = np.dtype(dtype)
             count = _count(shape)
             # A copy: the payload is immutable, and people write into arrays.
             result[label] = np.frombuffer(payload, kind, count, offset).reshape(shape).copy()
             offset += count * kind.itemsize
         return result
+
+    def _other_outputs(self, why: str) -> RuntimeFailed:
+        row, device = self.request.runtime, self.device.name
+        return RuntimeFailed(
+            f"{self._worker.called} on {device} {why} (model {str(self.model.path)!r})",
+            next_step=f"have Session.infer and Session.describe of {row.origin} say the same"
+            if row.origin
+            else "load the model with another version of the runtime, and report it there",
+            details={"runtime": self.runtime, "device": device},
+        )
 
     def _ask(self, header: wire.Header, *arrays: Array) -> wire.Header:
         with self._lock:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from edge_harness import wire
+from edge_harness.device.described import trouble_of_warm
 from edge_harness.device.loading import Loading
 from edge_harness.diagnose import FailedLoad
 from edge_harness.errors import DeviceTimeout, EdgeError, InternalError, RuntimeFailed
@@ -54,6 +55,12 @@ class Worker:
     def runtime(self) -> str:
         """Distribution and version, e.g. ``tflite-runtime 2.14.0``."""
         return f"{self.facts['runtime']} {self.facts['version']}"
+
+    @property
+    def called(self) -> str:
+        """The runtime in messages: one from another distribution by its own name too."""
+        row = self._request.runtime
+        return f"{row.name} ({self.runtime})" if row.origin else self.runtime
 
     @property
     def pid(self) -> int:
@@ -130,6 +137,8 @@ class Worker:
             if not hello["ok"]:
                 raise InternalError(f"the agent's answer is not understood: {hello['error']}")
             self._pid = int(hello["pid"])
+            if trouble := trouble_of_warm(hello):
+                raise self._request.runtime.broken(trouble)
             self.facts.update(hello)
             answer, _ = stream.answer()
             opened = True
@@ -148,14 +157,18 @@ class Worker:
             self.close()
             raise self._loading.endings.load_failed(self._failed_load(), answer)
         self.facts.update(answer)
-        self._loaded(answer)
+        try:
+            self._loaded(answer)
+        except EdgeError:
+            self.close()
+            raise
 
     def _failed_load(self) -> FailedLoad:
         return FailedLoad(
             device=self._loading.hold.name,
             model=self._request.file_name,
             model_bytes=len(self._request.content),
-            runtime=self.runtime,
+            runtime=self.called,
             requirement=self._request.requirement,
         )
 
@@ -194,7 +207,7 @@ class Worker:
         if header["kind"] == "memory":
             return endings.out_of_memory(f"running {self._request.file_name!r}", text)
         return RuntimeFailed(
-            f"{self.runtime} on {device} failed: {text}",
+            f"{self.called} on {device} failed: {text}",
             next_step="look at the device's log (device.log())",
             details={"runtime": self.runtime, "device": device},
         )

@@ -90,7 +90,8 @@ class ArraySession:
     def run_batch(self, header: wire.Header, payload: bytes) -> tuple[Any, ...]:
         batches = unpack(header, payload)
         outputs = [self.infer([b[i] for b in batches]) for i in range(header["count"])]
-        if any(a.shape != b.shape for row in outputs for a, b in zip(row, outputs[0])):
+        first = [(a.dtype, a.shape) for a in outputs[0]]
+        if any([(a.dtype, a.shape) for a in row] != first for row in outputs):
             raise ValueError("the outputs of these examples have different shapes")
         return self.packer([np.stack(column) for column in zip(*outputs)])
 
