@@ -184,6 +184,39 @@ def test_a_description_that_is_none_is_said_at_load(load, changes, says):
         load(kind, row=ours)
 
 
+def raises(x):
+    raise ValueError("too odd")
+
+
+def test_an_exception_tells_file_and_line(load):
+    line = raises.__code__.co_firstlineno + 1
+    with pytest.raises(RuntimeFailed, match=r"^npy \(numpy 2\.4\.6\) on rpi4 failed") as caught:
+        load(infers(raises)).run(SAMPLE)
+    assert "ValueError: too odd (at arrays.py:" in caught.value.message
+    assert caught.value.message.endswith(f" test_outside_session.py:{line} raises)")
+    assert f":{line} raises" in caught.value.details["where"]
+    assert "npy-runtime 1.0" in caught.value.next_step
+    kind = type("Given", (Sound,), {"__init__": lambda self, header, payload: raises(payload)})
+    with pytest.raises(RuntimeFailed, match=rf"could not load 'm\.npy': .*:{line} raises\)"):
+        load(kind)
+    ours = Runtime(name="own", distribution="numpy", imports="", formats=(NPY,))
+    with pytest.raises(RuntimeFailed, match=r"^numpy 2\.4\.6 on rpi4 failed: .*: too odd\n"):
+        load(infers(raises), row=ours).run(SAMPLE)
+
+
+def test_of_a_deep_traceback_both_ends_are_told(load):
+    def deep(x, n=300):
+        return deep(x, n - 1) if n else raises(x)
+
+    with pytest.raises(RuntimeFailed) as caught:
+        load(infers(deep)).run(SAMPLE)
+    where = caught.value.details["where"]
+    assert where.startswith("arrays.py:")
+    assert ", …, " in where
+    assert where.endswith(" raises")
+    assert len(where) < 400
+
+
 def test_warm_tells_distribution_and_version(load):
     with pytest.raises(BrokenExtension, match=r"npy-runtime 1\.0 is broken: warm\(\) gives no 'v"):
         load(facts={"runtime": "numpy"})

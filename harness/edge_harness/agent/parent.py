@@ -239,7 +239,29 @@ def work(
 
 def failure(error: Exception) -> dict[str, Any]:
     kind = "memory" if isinstance(error, MemoryError) else "runtime"
-    return {"ok": False, "kind": kind, "type": type(error).__name__, "error": str(error)}
+    return {
+        "ok": False,
+        "kind": kind,
+        "type": type(error).__name__,
+        "error": str(error),
+        "where": where(error),
+    }
+
+
+def where(error: BaseException) -> str:
+    """Files and lines that ``error`` came through below the worker's loop, the innermost last; of
+    many the first, which are the runtime's file, and the last. By hand: traceback is slow to
+    import under emulation."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename != __file__:
+            frames.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    if len(frames) > 6:
+        frames[3:-3] = ["…"]
+    return ", ".join(frame[:120] for frame in frames)
 
 
 def memory() -> dict[str, int]:

@@ -155,7 +155,7 @@ class Worker:
                 self._give_up()
         if not answer["ok"]:
             self.close()
-            raise self._loading.endings.load_failed(self._failed_load(), answer)
+            raise self._loading.endings.load_failed(self._failed_load(answer), answer)
         self.facts.update(answer)
         try:
             self._loaded(answer)
@@ -163,14 +163,20 @@ class Worker:
             self.close()
             raise
 
-    def _failed_load(self) -> FailedLoad:
+    def _failed_load(self, answer: Mapping[str, Any]) -> FailedLoad:
         return FailedLoad(
             device=self._loading.hold.name,
             model=self._request.file_name,
             model_bytes=len(self._request.content),
             runtime=self.called,
             requirement=self._request.requirement,
+            where=self._where(answer),
         )
+
+    def _where(self, answer: Mapping[str, Any]) -> str:
+        """Where in its own file a runtime of another distribution raised; that of ours says
+        nobody anything."""
+        return str(answer.get("where", "")) if self._request.runtime.origin else ""
 
     # -- what goes wrong ---------------------------------------------------------------------
 
@@ -206,10 +212,17 @@ class Worker:
         endings, device = self._loading.endings, self._loading.hold.name
         if header["kind"] == "memory":
             return endings.out_of_memory(f"running {self._request.file_name!r}", text)
+        at = self._where(header)
         return RuntimeFailed(
-            f"{self.called} on {device} failed: {text}",
-            next_step="look at the device's log (device.log())",
-            details={"runtime": self.runtime, "device": device},
+            f"{self.called} on {device} failed: {text}" + (f" (at {at})" if at else ""),
+            next_step=f"look there, in the file of {self._request.runtime.origin}"
+            if at
+            else "look at the device's log (device.log())",
+            details={
+                "runtime": self.runtime,
+                "device": device,
+                "where": str(header.get("where", "")),
+            },
         )
 
 

@@ -55,27 +55,30 @@ class FailedLoad:
     """Its name."""
     requirement: str
     """With the version that was loaded, such as ``onnxruntime==1.21.0``."""
+    where: str = ""
+    """Files and lines of the runtime that raised it, where they tell somebody something."""
 
     def error(self, said: str) -> EdgeError:
         """What to raise when the runtime ``said`` this (the exception's type and text)."""
         lower = said.lower()
+        at = f" (at {self.where})" if self.where else ""
         details: Mapping[str, Any] = {"runtime": self.requirement, "device": self.device}
         for pattern, helps in _UNSUPPORTED:
             if re.search(pattern, lower):
                 return UnsupportedModel(
-                    f"{self.runtime} on {self.device} cannot execute {self.model!r}: {said}",
+                    f"{self.runtime} on {self.device} cannot execute {self.model!r}: {said}{at}",
                     next_step=helps,
                     details=details,
                 )
         if any(re.search(pattern, lower) for pattern in _DAMAGED):
             return ModelError(
                 f"the model file {self.model!r} ({self.model_bytes} bytes) is damaged, cut short "
-                f"or contradicts itself: {said}",
+                f"or contradicts itself: {said}{at}",
                 next_step="export or download it again and compare the size",
                 details=details,
             )
         return RuntimeFailed(
-            f"{self.runtime} on {self.device} could not load {self.model!r}: {said}",
+            f"{self.runtime} on {self.device} could not load {self.model!r}: {said}{at}",
             next_step="see whether the model loads with the same runtime version elsewhere",
             details=details,
         )
