@@ -74,8 +74,20 @@ NAMED = (
     _named(
         "std::bad_alloc not OOM",
         "diagnose/explain_end.py",
-        'memory_sign(log) if number == signal.SIGABRT else ""',
+        'memory_sign(own) if number == signal.SIGABRT else ""',
         '""',
+    ),
+    _named(
+        "a cause read from words that may be another worker's",
+        "device/last_words.py",
+        "alone=said.alone and not self._shared",
+        "alone=True",
+    ),
+    _named(
+        "an earlier test's words taken for a worker's last",
+        "engines/log_mark.py",
+        "                    file.seek(int(length))\n",
+        "                    pass\n",
     ),
     _named(
         "NaN counted as 0 steps",

@@ -126,10 +126,18 @@ RIGHT = {
     ),
     "exit-3": Right(
         "ProcessDied",
-        ("rpi4 ended with exit status 3 while running", "its last words:\ncannot open the camera"),
+        (
+            "rpi4 ended with exit status 3 while running",
+            "its last words ---\ncannot open the camera",
+        ),
         ABOVE,
     ),
-    "exit-200": Right("ProcessDied", ("ended with exit status 200",), ABOVE, ("signal", "SIG")),
+    "exit-200": Right(
+        "ProcessDied",
+        ("ended with exit status 200",),
+        "it wrote nothing to standard error",
+        ("signal", "SIG", "above"),
+    ),
     "exception": Right("ProcessDied", ("exit status 1", "ValueError: no such layer"), ABOVE),
     "not-found": Right("ProcessDied", ("exit status 127", "no-such-program: not found"), ABOVE),
     "second-page": Right(
@@ -142,7 +150,7 @@ RIGHT = {
     ),
     "endless": Right(
         "DeviceTimeout",
-        ("'python3' on rpi4 was not done running", "after 3 s", "its last words:\nstill here"),
+        ("'python3' on rpi4 was not done running", "after 3 s", "its last words ---\nstill here"),
         "raise timeout_s (emulation is 10 to 100 times slower than the board)",
     ),
     "device-killed": Right(

@@ -43,7 +43,14 @@ def bring(monkeypatch):
 
     monkeypatch.setattr(loading, "ensure_runtime_layers", ensure)
     monkeypatch.setattr(loading, "bound", lambda machine, ability: None)
-    hold = SimpleNamespace(name="rpi4", machine=None, generation=1, revive=lambda: None, ask=ask)
+    hold = SimpleNamespace(
+        name="rpi4",
+        machine=None,
+        generation=1,
+        revive=lambda: None,
+        ask=ask,
+        log_mark=lambda: None,
+    )
     made.loading = loading.Loading(
         profile=None, environment=ARM64, hold=hold, endings=None, pins=(), progress=None
     )

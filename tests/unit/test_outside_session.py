@@ -78,7 +78,13 @@ def load():
             return wire.Stream(ours)
 
         loading = SimpleNamespace(
-            hold=SimpleNamespace(generation=1, name="rpi4", connect=connect),
+            hold=SimpleNamespace(
+                generation=1,
+                name="rpi4",
+                connect=connect,
+                log_mark=lambda: None,
+                shared=lambda: False,
+            ),
             endings=Endings(),
             parent=lambda *_: SimpleNamespace(socket="npy.sock"),
             forget=lambda _: None,

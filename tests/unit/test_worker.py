@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from edge_harness import wire
 from edge_harness.device.hold import Hold
+from edge_harness.device.results import Said
 from edge_harness.device.worker import Worker
 from edge_harness.errors import BootFailed, DeviceTimeout, RuntimeFailed
 from edge_harness.runtimes import FORMATS, RUNTIMES, LoadRequest
@@ -40,6 +41,14 @@ class Agent:
     generation = 1
     name = "rpi4"
 
+    speaker = None
+
+    def log_mark(self):
+        return None
+
+    def shared(self):
+        return False
+
     def connect(self, _name, *, timeout_s):
         ours, theirs = socket.socketpair()
         ours.settimeout(timeout_s)
@@ -61,10 +70,13 @@ class Agent:
     def end_worker(self, socket_name, pid, *, kill=False):
         self.ended.append((socket_name, pid, kill))
 
-    def worker_death(self, _socket, pid, doing):
+    def worker_death(self, _socket, pid, doing, *, said):
         return RuntimeFailed(f"{pid} died {doing}")
 
-    def timed_out(self, who, doing, after_s):
+    def said_since(self, _mark):
+        return Said(text="", alone=True)
+
+    def timed_out(self, who, doing, after_s, *, said):
         return DeviceTimeout(f"{who} was not done {doing} after {after_s:g} s")
 
     def out_of_memory(self, doing, text):

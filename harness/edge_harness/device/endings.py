@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_harness import wire
 from edge_harness.device.hold import Hold
-from edge_harness.device.results import Finding
+from edge_harness.device.results import Finding, Said
 from edge_harness.diagnose import Explainer, FailedLoad
 from edge_harness.engines.abilities import Crashes, HostTrouble, bound
 from edge_harness.errors import CacheError, DeviceTimeout, EdgeError, OutOfMemory
@@ -57,29 +57,31 @@ class Endings:
         status = answer.get("status")
         return None if status is None else {**status, "pid": pid}
 
-    def worker_death(self, socket_name: str, pid: int, doing: str) -> EdgeError:
+    def worker_death(
+        self, socket_name: str, pid: int, doing: str, *, said: Callable[[], Said]
+    ) -> EdgeError:
         """Why the worker ``pid`` hung up while ``doing`` something.
 
         Args:
             socket_name: where its parent listens.
             pid: of the worker, in the device; 0 before it said.
             doing: for the message, as ``running 'model.tflite'``.
+            said: its last words, asked for once it has ended.
         """
         status = self.end_worker(socket_name, pid)
         if status is None:
             if self._hold.wait_for_end():
                 return self.machine_death(doing)
             status = {"signal": 9, "pid": pid}
-        return self.death(status, doing)
+        return self.death(status, doing, said=said())
 
-    def death(self, status: Mapping[str, Any], doing: str) -> EdgeError:
-        """The error for a process of the agent's that ended with ``status``."""
+    def death(self, status: Mapping[str, Any], doing: str, *, said: Said) -> EdgeError:
+        """The error for a process of the agent's that ended with ``status`` and last ``said``
+        something."""
         host = self.host_failed(doing)
         if host is not None:
             return host
-        error, _ = self._explained(
-            status, doing, log=self._hold.log(), crashed=bool(status.get("signal"))
-        )
+        error, _ = self._explained(status, doing, said=said, crashed=bool(status.get("signal")))
         self._report(error)
         return error
 
@@ -95,13 +97,15 @@ class Endings:
             log: what it wrote to standard error.
         """
         crashed = bool(status["signal"]) or int(status["code"]) > 128
-        error, diagnosis = self._explained(status, doing, log=log, crashed=crashed)
+        error, diagnosis = self._explained(
+            status, doing, said=Said(text=log, alone=True), crashed=crashed
+        )
         if diagnosis is not None:
             self._report(error)
         return error, diagnosis
 
     def _explained(
-        self, status: Mapping[str, Any], doing: str, *, log: str, crashed: bool
+        self, status: Mapping[str, Any], doing: str, *, said: Said, crashed: bool
     ) -> tuple[EdgeError, Diagnosis | None]:
         if crashed:
             self._fetch_cores()
@@ -109,7 +113,8 @@ class Endings:
         return self._explainer.process_end(
             status,
             doing,
-            log=log,
+            log=said.text,
+            alone=said.alone,
             memory=self._hold.memory_events() if oom else None,
         )
 
@@ -166,16 +171,17 @@ class Endings:
         doing: str,
         after_s: float,
         *,
-        said: str | None = None,
+        said: Said,
         details: Mapping[str, Any] | None = None,
     ) -> DeviceTimeout:
         """The error for ``who``, ended as it was not done ``doing`` that after ``after_s``
-        seconds. ``said`` are its last words; None: the device's log has them."""
+        seconds. ``said`` are its last words."""
         return self._explainer.timed_out(
             who,
             doing,
             after_s,
-            said=self._hold.log() if said is None else said,
+            said=said.text,
+            alone=said.alone,
             details=details or {},
         )
 

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from edge_harness import wire
 from edge_harness.device.lease import Lease
+from edge_harness.device.results import Said
 from edge_harness.engines import Boot, Engine, Machine, StartSpec
-from edge_harness.engines.abilities import MemoryLimit, bound
+from edge_harness.engines.abilities import MarksLog, MemoryLimit, bound
 from edge_harness.engines.launch import boot_failed
+from edge_harness.engines.log_mark import LogMark
 from edge_harness.errors import BootFailed, DeviceTimeout, EdgeError, InputError
 from edge_harness.processes import tail, wait_until
 
@@ -38,6 +40,10 @@ class Hold:
     ) -> None:
         self.generation = 0
         """Counts how often the machine was reached anew; what was warm before is cold after."""
+        self.speaker: object | None = None
+        """Of all workers of this process the one that was asked last; what is written to the log
+        is its own."""
+        self._marks: MarksLog | None = None
         self._engine = engine
         self._lease = lease
         self._spec = spec
@@ -65,6 +71,20 @@ class Hold:
     def log(self) -> str:
         """All that the device wrote, also after its end."""
         return self.machine.log() if self.open else self._last_log
+
+    def log_mark(self) -> LogMark | None:
+        """How far the log has come; None if that is not known."""
+        return self._marks.log_mark() if self._marks is not None else None
+
+    def said_since(self, mark: LogMark | None) -> Said:
+        """What was written to the log after ``mark``; all of it if that is not known."""
+        if mark is None or self._marks is None or not self.open:
+            return Said(text=self.log(), alone=False)
+        return Said(text=self._marks.log_since(mark), alone=not self.shared())
+
+    def shared(self) -> bool:
+        """Whether other processes use the machine too, and may write to its log."""
+        return len(self._lease.living_holders()) > 1
 
     def log_tail(self) -> str:
         text = tail(self.log())
@@ -217,6 +237,7 @@ class Hold:
 
     def _attach(self) -> None:
         self.generation += 1
+        self._marks = bound(self.machine, MarksLog)
         try:
             self._control = self.connect("agent", timeout_s=30.0)
         except OSError as error:

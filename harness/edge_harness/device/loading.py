@@ -106,6 +106,7 @@ class Loading:
             return parent
         self._bring(self._layers[label])
         header = parent.header()
+        before = self.hold.log_mark()
         try:
             answer = self.hold.ask(header, timeout_s=WARM_TIMEOUT_S)
         except Gone:
@@ -119,7 +120,9 @@ class Loading:
                 details={"device": self.hold.name, "runtime": runtime.name, "path": answer["path"]},
             )
         if not answer["ok"]:
-            raise self.endings.death(answer, f"importing {label}")
+            raise self.endings.death(
+                answer, f"importing {label}", said=self.hold.said_since(before)
+            )
         self._warmed[parent] = self.hold.generation
         return parent
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edge_harness import wire
 from edge_harness.device.endings import Endings
 from edge_harness.device.hold import Hold
-from edge_harness.device.results import RunResult
+from edge_harness.device.results import RunResult, Said
 from edge_harness.errors import DeviceTimeout, EdgeError, InputError, OptionError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Programs:
                 repr(words[0]),
                 f"running {words!r}",
                 timeout_s,
-                said=out + err,
+                said=Said(text=out + err, alone=True),
                 details={"stdout": out, "stderr": err},
             )
         number = answer["signal"]

@@ -44,6 +44,15 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Said:
+    """What was written to a device's log during some time."""
+
+    text: str
+    alone: bool
+    """Whether nobody else can have written it: if not, no cause may be read from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """How a program on the device ended."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_harness import wire
 from edge_harness.device.described import trouble_of_warm
+from edge_harness.device.last_words import LastWords
 from edge_harness.device.loading import Loading
 from edge_harness.diagnose import FailedLoad
 from edge_harness.errors import DeviceTimeout, EdgeError, InternalError, RuntimeFailed
@@ -44,6 +45,7 @@ class Worker:
         self._request = request
         self._timeout_s = timeout_s
         self._loaded = loaded
+        self._words = LastWords(loading.hold)
         self._stream: wire.Stream | None = None
         self._parent: WarmParent | None = None
         self._pid = 0
@@ -93,6 +95,7 @@ class Worker:
         assert stream is not None
         answered = False
         doing = "taking the inputs"
+        self._words.asked()
         try:
             stream.request_encoded(
                 # As bytes by numpy: memoryview cannot cast complex numbers.
@@ -127,6 +130,7 @@ class Worker:
         self._parent = self._loading.parent(self._request.runtime, self._request.requirement)
         self._generation = self._loading.hold.generation
         self._pid = 0
+        self._words.loading()
         opened = False
         try:
             self._stream = stream = self._loading.hold.connect(
@@ -198,14 +202,19 @@ class Worker:
         assert self._parent is not None
         self._loading.forget(self._parent)
         raise self._loading.endings.worker_death(
-            self._parent.socket, self._pid, f"{doing} {self._request.file_name!r}"
+            self._parent.socket,
+            self._pid,
+            f"{doing} {self._request.file_name!r}",
+            said=self._words.in_turn,
         ) from None
 
     def _timed_out(self, doing: str) -> DeviceTimeout:
         self.close()
         assert self._parent is not None
         self._loading.endings.end_worker(self._parent.socket, self._pid, kill=True)
-        return self._loading.endings.timed_out("the worker", doing, self._timeout_s)
+        return self._loading.endings.timed_out(
+            "the worker", doing, self._timeout_s, said=self._words.in_request()
+        )
 
     def _complaint(self, header: Mapping[str, Any]) -> EdgeError:
         text = f"{header.get('type', 'error')}: {header['error']}"

@@ -39,6 +39,7 @@ _PAGES = (
     "make the program ask for the page size (sysconf(_SC_PAGESIZE)), or use a build for larger "
     "pages"
 )
+_ALONE = "run it alone on a device of its own (fresh_device, without -n) to see its own words"
 _SLOW = "raise timeout_s (emulation is 10 to 100 times slower than the board)"
 
 
@@ -66,20 +67,23 @@ class Explainer:
         *,
         log: str,
         memory: Mapping[str, int] | None,
+        alone: bool = True,
     ) -> tuple[DeviceFailed, Diagnosis | None]:
         """The error for a process that ended with ``status`` (``signal`` or ``code``, and the
         name of its ``core``), and what its remains tell.
 
-        ``log`` is what it said. ``memory`` holds the control group's figures if its OOM killer
-        struck meanwhile.
+        ``log`` is what it said, or if not ``alone`` what it or another said: no cause is read
+        from that. ``memory`` holds the control group's figures if its OOM killer struck
+        meanwhile.
         """
         number = ending_signal(status)
         if memory is not None and number in (signal.SIGKILL, None):
             return self.out_of_memory(doing, memory, why="SIGKILL"), None
         if number is None:
-            return self._exited(status.get("code"), doing, log), None
+            return self._exited(status.get("code"), doing, log, alone), None
         diagnosis = self._diagnosed(number, status) if number in CRASHES else None
-        sign = memory_sign(log) if number == signal.SIGABRT else ""
+        own = log if alone else ""
+        sign = memory_sign(own) if number == signal.SIGABRT else ""
         if sign:
             return self.out_of_memory(doing, {}, why=sign), diagnosis
         message = f"{self.device} died of {signal_name(number)} while {doing}"
@@ -96,27 +100,37 @@ class Explainer:
         elif number == signal.SIGKILL:
             message += " (killed from outside: no memory limit was hit)"
             next_step = "find out what ended it: a program of the device, or somebody on this host"
-        pages = page_size_hint(log, self._pages_kib())
+        pages = page_size_hint(own, self._pages_kib())
         if pages:
             message += f"\n{pages}"
             next_step = _PAGES
         said = tail(log, 8)
         if said and number != signal.SIGILL:
-            message += f"\n--- its last words ---\n{said}\n---"
+            message += self._quoted(said, alone)
         error = _CLASS.get(number, ProcessDied)
         return error(message, next_step=next_step, details=details), diagnosis
 
-    def _exited(self, code: int | None, doing: str, log: str) -> DeviceFailed:
-        sign = memory_sign(log)
+    def _exited(self, code: int | None, doing: str, log: str, alone: bool) -> DeviceFailed:
+        own = log if alone else ""
+        sign = memory_sign(own)
         if sign:
             return self.out_of_memory(doing, {}, why=sign)
         said = tail(log, 12)
-        pages = page_size_hint(log, self._pages_kib())
+        pages = page_size_hint(own, self._pages_kib())
+        if pages:
+            next_step = _PAGES
+        elif not said:
+            next_step = (
+                "it wrote nothing to standard error: look for what ends it with that status "
+                "(exit, _exit), and have it say why"
+            )
+        else:
+            next_step = "its output above says why" if alone else _ALONE
         return ProcessDied(
             f"{self.device} ended with exit status {code} while {doing}"
-            + (f"; its last words:\n{said}" if said else "")
+            + (self._quoted(said, alone) if said else "")
             + (f"\n{pages}" if pages else ""),
-            next_step=_PAGES if pages else "its output above says why",
+            next_step=next_step,
             details={"device": self.device, "code": code, "doing": doing},
         )
 
@@ -155,17 +169,34 @@ class Explainer:
         )
 
     def timed_out(
-        self, who: str, doing: str, after_s: float, *, said: str, details: Mapping[str, Any]
+        self,
+        who: str,
+        doing: str,
+        after_s: float,
+        *,
+        said: str,
+        details: Mapping[str, Any],
+        alone: bool = True,
     ) -> DeviceTimeout:
         """The error for ``who``, which was ended as it was not done ``doing`` that after
-        ``after_s`` seconds; ``said`` are its last words or its device's."""
+        ``after_s`` seconds; ``said`` are its last words, or if not ``alone`` its or another's."""
         said = tail(said)
         return DeviceTimeout(
-            f"{who} on {self.device} was not done {doing} after {after_s:g} s and was ended; "
-            + (f"its last words:\n{said}" if said else "it said nothing"),
+            f"{who} on {self.device} was not done {doing} after {after_s:g} s and was ended"
+            + (self._quoted(said, alone) if said else "; it said nothing"),
             next_step=f"{_SLOW}, or look for an endless loop",
             details={"device": self.device, "timeout_s": after_s, **details},
         )
+
+    def _quoted(self, said: str, alone: bool) -> str:
+        """``said`` as the end of a message, whose first line is whole without it."""
+        title = (
+            "its last words"
+            if alone
+            else f"said on {self.device} by it or by another program there: whose words these are "
+            "is not known"
+        )
+        return f"\n--- {title} ---\n{said}\n---"
 
     def _pages_kib(self) -> int:
         """Page size that the device really has; only its own kernel can have another than 4."""

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from edge_harness.cache import private_folder
 from edge_harness.engines import StartSpec
 from edge_harness.engines.launch import LAYERS_DIR, STATE_VARIABLE, boot_failed, connect_unix
+from edge_harness.engines.log_mark import LogMark, mark_of, said_since
 from edge_harness.processes import Watched, process_start_time, signal_name, wait_for
 
 BOOT_TIMEOUT_S = 60.0
@@ -41,6 +42,7 @@ class ProcessMachine:
         self.facts = dict(record)
         """Of the start; plain JSON values."""
         self._state_dir = Path(record["state_dir"])
+        self._log = self._state_dir / "device.log"
         self._process = Watched(record.get("pid", 0), str(record.get("started", "")))
 
     @property
@@ -70,9 +72,15 @@ class ProcessMachine:
 
     def log(self) -> str:
         try:
-            return (self._state_dir / "device.log").read_text(errors="replace")
+            return self._log.read_text(errors="replace")
         except OSError:
             return ""
+
+    def log_mark(self) -> LogMark:
+        return mark_of([self._log])
+
+    def log_since(self, mark: LogMark) -> str:
+        return said_since([self._log], mark)
 
     def stop(self) -> None:
         # Nothing in the device is worth an orderly end.

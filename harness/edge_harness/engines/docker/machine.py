@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from edge_harness.engines.docker import relay as docker_relay
 from edge_harness.engines.docker.image import put_folders
 from edge_harness.engines.docker.limits import ControlGroup, check, memory_notes
 from edge_harness.engines.launch import LAYERS_DIR, connect_unix
+from edge_harness.engines.log_mark import LogMark
 from edge_harness.errors import EdgeError, InfrastructureError, MissingAbility, OptionError
 from edge_harness.processes import signal_name
 from edge_harness.system import docker_client
@@ -121,23 +123,36 @@ class DockerMachine:
         return f"its first process ended with exit status {code}"
 
     def log(self) -> str:
-        from docker.errors import NotFound
-
-        if self._id:
-            with docker_client.explained("read the device's log", self._url):
-                try:
-                    data: bytes = docker_client.connect(self._url).api.logs(
-                        self._id, stdout=True, stderr=True
-                    )
-                    return "".join(f"{note}\n" for note in self._notes()) + data.decode(
-                        errors="replace"
-                    )
-                except NotFound:
-                    pass
+        said = self._said()
+        if said is not None:
+            return "".join(f"{note}\n" for note in self._notes()) + said
         try:
             return (self._state_dir / "device.log").read_text(errors="replace")
         except OSError:
             return ""
+
+    def log_mark(self) -> LogMark | None:
+        """The time, which Docker notes with each line. That of a daemon elsewhere is not known."""
+        return None if self._record.get("relay") else ((time.time(),),)
+
+    def log_since(self, mark: LogMark) -> str:
+        said = self._said(since=mark[0][0])
+        return self.log() if said is None else said
+
+    def _said(self, since: float | None = None) -> str | None:
+        """What Docker's log has; None once the container is removed."""
+        from docker.errors import NotFound
+
+        if not self._id:
+            return None
+        with docker_client.explained("read the device's log", self._url):
+            try:
+                data: bytes = docker_client.connect(self._url).api.logs(
+                    self._id, stdout=True, stderr=True, since=since
+                )
+            except NotFound:
+                return None
+            return data.decode(errors="replace")
 
     def _notes(self) -> list[str]:
         return [f"edge-harness: {note}" for note in self._record.get("notes", ())]

@@ -18,6 +18,7 @@ from edge_harness import wire
 from edge_harness.cache import cache_dir, remove_tree
 from edge_harness.engines.abilities import StorageAct
 from edge_harness.engines.launch import LAYERS_DIR
+from edge_harness.engines.log_mark import LogMark, mark_of, said_since
 from edge_harness.engines.vm.argv import Disk, disk_nodes, scsi_disk
 from edge_harness.engines.vm.boot import FIRST_LAYER, STORAGE
 from edge_harness.engines.vm.qmp import execute
@@ -50,6 +51,7 @@ class VmMachine:
         self._record = dict(record)
         self._process = Watched(int(record.get("pid", 0)), str(record.get("started", "")))
         self.state_dir = Path(record["state_dir"])
+        self._logs = (self.state_dir / "qemu.log", self.state_dir / "console.log")
 
     def record(self) -> dict[str, Any]:
         return self._record
@@ -121,6 +123,12 @@ class VmMachine:
 
     def log(self) -> str:
         return self._read("qemu.log") + self._read("console.log")
+
+    def log_mark(self) -> LogMark:
+        return mark_of(self._logs)
+
+    def log_since(self, mark: LogMark) -> str:
+        return said_since(self._logs, mark).replace("\r\n", "\n")
 
     def _read(self, name: str) -> str:
         try:
