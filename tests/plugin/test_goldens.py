@@ -106,7 +106,10 @@ def test_devices_have_goldens_of_their_own_or_one_together(pytester, fake_device
     fake_devices("--device=rpi4,rpi5").assert_outcomes(passed=4)
     (pytester.path / "goldens" / "test_it" / "test_own_rpi5.txt").unlink()
     fake_devices("--device=rpi4,rpi5").stdout.fnmatch_lines(
-        ["*pytest --edge-update-goldens --device=rpi5 'test_it.py::test_own?rpi5?'"]
+        ["*pytest --edge-update-goldens --device=rpi5 --engine=host 'test_it.py::test_own?rpi5?'"]
+    )
+    fake_devices("--device=rpi5", "--edge-runtime=onnxruntime==1.21.0").stdout.fnmatch_lines(
+        ["* --engine=host --edge-runtime=onnxruntime==1.21.0 'test_it.py::test_own?rpi5?'"]
     )
 
 

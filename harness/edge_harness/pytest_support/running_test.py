@@ -28,6 +28,13 @@ def _made(item: pytest.Item) -> RunningTest:
     again = ["pytest", "--edge-update-goldens"]
     if device:
         again.append(f"{spelled(item.config, '--device')}={device}")
+    # Outputs of another engine or runtime may be others. What the environment and the ini file
+    # say holds for the next run too.
+    given = item.config.option
+    if given.edge_engine:
+        again.append(f"{spelled(item.config, '--engine')}={given.edge_engine}")
+    again += [f"--edge-profiles={folder}" for folder in given.edge_profiles or ()]
+    again += [f"--edge-runtime={runtime}" for runtime in given.edge_runtime or ()]
     return RunningTest(
         path=item.path,
         name=inside or item.name,
