@@ -58,6 +58,7 @@ def registered(built_in: Sequence[Runtime], added: Iterable[Extension] | None = 
     for extension in added:
         try:
             row = _loaded(extension)
+            row = replace(row, formats=_owned(row, built_in))
             _refuse_taken(row, [*built_in, *runtimes.values()])
         except BrokenExtension as error:
             broken[extension.name] = error
@@ -99,6 +100,15 @@ def _loaded(extension: Extension) -> Runtime:
         row = replace(row, agent_source=Path(source).read_bytes())
     _refuse_incomplete(row)
     return replace(row, origin=extension.distribution)
+
+
+def _owned(row: Runtime, built_in: Sequence[Runtime]) -> tuple[Format, ...]:
+    """The formats of ``row``; those that come with it name whose they are."""
+    ours = [each for other in built_in for each in other.formats]
+    return tuple(
+        each if each.origin or each in ours else replace(each, origin=row.origin)
+        for each in row.formats
+    )
 
 
 def _refuse_incomplete(row: Runtime) -> None:

@@ -9,7 +9,6 @@ heavy is imported before a model asks for it and so that rows may lie below all 
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -20,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from edge_harness import wire
-from edge_harness.errors import BrokenExtension, InternalError, OptionError, UnsupportedModel
+from edge_harness.errors import BrokenExtension, InternalError, OptionError
+from edge_harness.runtime_parts import NO_PART, Part
 from edge_harness.runtime_requirements import Brought, example, pinned
 
 #: A value of an option as a load request keeps it: hashable, and JSON once lists stand for tuples.
@@ -30,31 +30,6 @@ Kernels = Literal["xnnpack", "builtin", "reference"]
 #: ONNX Runtime's levels, the default first.
 GraphOptimization = Literal["all", "extended", "basic", "disabled"]
 OptionKind = Literal["flag", "number", "text", "choice", "words", "table", "tables"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A function or class that does something with models of one format, by dotted path; imported
-    when it is first called. False where a format has none."""
-
-    path: str = ""
-    """``module:attribute``; "" for none."""
-    what: str = ""
-    """Filled in by :class:`Format`: which of its parts this is, and of which format."""
-
-    def __bool__(self) -> bool:
-        return bool(self.path)
-
-    def __call__(self, *arguments: Any) -> Any:
-        if not self.path:
-            raise UnsupportedModel(
-                f"nothing is known here that does this with such models: {self.what}",
-                next_step="use a model of another format for it, or what needs the file's outputs "
-                "alone (run, compare with a session)",
-            )
-        module, _, name = self.path.partition(":")
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return found(*arguments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,31 +51,34 @@ class Format:
     """Where tensors with channels keep them; "" where no habit is known."""
     x86_doubt: str = ""
     """Why optimised kernels on x86 are no reference for integer models of this format."""
-    damage: Part = Part()
+    damage: Part = NO_PART
     """``(content) -> str``: how the file is damaged; "" where it holds together."""
-    inputs: Part = Part()
+    inputs: Part = NO_PART
     """``(ModelFile) -> [(name, dtype, shape)]`` of its inputs, free dimensions as 1."""
-    operators: Part = Part()
+    operators: Part = NO_PART
     """``(content) -> [edge_harness.clock.operators.Operator]`` in the order of execution."""
-    quantization: Part = Part()
+    quantization: Part = NO_PART
     """``(ModelFile, names) -> (…)``: scales by tensor name, where the runtime does not tell them,
     and a note why there are none."""
-    computes_in_integers: Part = Part()
+    computes_in_integers: Part = NO_PART
     """``(content) -> bool``: whether operators compute on quantized integers."""
-    output_steps: Part = Part()
+    output_steps: Part = NO_PART
     """``(ModelFile) -> {output: step}`` of real outputs that were integers to the last."""
-    graph: Part = Part()
+    graph: Part = NO_PART
     """``(ModelFile) -> edge_harness.fidelity.graphs.Graph``."""
-    evaluator: Part = Part()
+    evaluator: Part = NO_PART
     """``(ModelFile) -> Runner``: a trusted execution of the file on this machine. Without one the
     runtime's own reference kernels are it: :attr:`Runtime.reference_options`."""
+    origin: str = field(default="", compare=False)
+    """The distribution that registered it, with its version; "" for those of this package."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, Part):
                 what = f"{each.name.replace('_', ' ')} of {self.title} files"
-                object.__setattr__(self, each.name, replace(value, what=what))
+                named = replace(value, what=what, role=each.name, origin=self.origin)
+                object.__setattr__(self, each.name, named)
 
     def __str__(self) -> str:
         return self.name

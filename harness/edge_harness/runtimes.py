@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from edge_harness.errors import OptionError
 from edge_harness.outside_runtimes import Outside, registered
+from edge_harness.runtime_parts import Part
 from edge_harness.runtime_rows import (
     Companion,
     Format,
@@ -24,7 +25,6 @@ from edge_harness.runtime_rows import (
     Kernels,
     LoadRequest,
     Option,
-    Part,
     Runtime,
     Value,
     WarmParent,

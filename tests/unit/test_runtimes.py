@@ -156,6 +156,62 @@ def test_a_part_is_called_with_what_it_is_given():
     assert row.inputs(12, 18) == 6
 
 
+def sevens(*_):
+    return [7]
+
+
+def raising(*_):
+    raise KeyError("nothing there")
+
+
+def refusing(*_):
+    raise ModelError("it is cut short")
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "says"),
+    [
+        ("inputs", "nothing_of_that_name:f", "ModuleNotFoundError: No module named 'nothing_of"),
+        ("inputs", f"{__name__}:nothing", "AttributeError"),
+        ("graph", f"{__name__}:raising", r"KeyError: 'nothing there' \(test_runtimes.py:\d+\)"),
+        *(
+            (part, f"{__name__}:sevens", rf"gives \[7\], which is not {kind}")
+            for part, kind in (
+                ("inputs", "a list of"),
+                ("damage", "a text"),
+                ("operators", "a list of edge_harness.clock.operators.Operator"),
+                ("quantization", "a pair"),
+                ("computes_in_integers", "True or False"),
+                ("output_steps", "a dictionary"),
+            )
+        ),
+    ],
+)
+def test_a_part_of_another_distribution_that_fails_is_its_own_fault(point, part, path, says):
+    formats = f"(Format(name='npy', title='npy', suffixes=('.npy',), {part}=Part(path={path!r})),)"
+    text = OUTSIDE.replace("import FORMATS", "import FORMATS, Part")
+    found = registered(RUNTIMES.built_in, [point(text.format(name="npy", formats=formats))])
+    (row,) = found.runtimes["npy"].formats
+    with pytest.raises(BrokenExtension, match=f"{path} of npy-runtime 1.0, .*{says}") as caught:
+        getattr(row, part)(b"")
+    assert caught.value.details == {"part": path, "distribution": "npy-runtime 1.0"}
+    assert row == replace(row, origin="")
+
+
+def test_what_a_part_says_of_a_file_stands():
+    row = Format(
+        name="npy",
+        title="npy",
+        suffixes=(".npy",),
+        damage=Part(path=f"{__name__}:refusing"),
+        graph=Part(path=f"{__name__}:sevens"),
+        origin="npy-runtime 1.0",
+    )
+    with pytest.raises(ModelError, match="it is cut short"):
+        row.damage(b"")
+    assert row.graph(b"") == [7]
+
+
 # -- finding a row -------------------------------------------------------------------------------
 
 
