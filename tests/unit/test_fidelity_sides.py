@@ -13,7 +13,7 @@ from edge_harness.fidelity.inputs import arranged, converted, laid_out, matched
 from edge_harness.fidelity.reference import computes_in_integers, opened, output_steps
 from edge_harness.models.file import ModelFile, read_model
 from edge_harness.profiles import default_registry
-from edge_harness.runtimes import RUNTIMES, LoadRequest
+from edge_harness.runtimes import RUNTIMES, Format, LoadRequest, Runtime
 
 from tests.makers import tensor
 
@@ -305,6 +305,24 @@ def test_only_integers_natively_run_are_doubted(monkeypatch):
     assert "saturate in 16 bits" in reference.doubt_about(Loaded(native, ONNX, None, None))
     assert reference.doubt_about(Loaded(Board(), LITE, None, None)) == ""
     assert reference.doubt_about(side()) == ""
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_runtime_that_is_its_own_reference_is_warned_about(this_machine, monkeypatch, machine):
+    monkeypatch.setattr(reference.platform, "machine", lambda: machine)
+    npy = Format(name="npy", title="NumPy matrix", suffixes=(".npy",))
+    row = Runtime(name="npy", distribution="numpy", imports="numpy", formats=(npy,))
+    session = on_board(replace(LITE, path=Path("m.npy"), format=npy))
+    session.request = replace(session.request, runtime=row)
+    with opened(session, None) as found:
+        told = "runtime itself on this machine's own processor: no trusted execution of NumPy matri"
+        with pytest.warns(fidelity.ReferenceWarning, match=told):
+            (doubt,) = reference.warn_about(found)
+    assert "'npy'" in doubt
+    assert reference.doubt_about(session) == ""  # on the board
+    plain = replace(row, reference_options=(("plain", True),))
+    found.request = replace(found.request, runtime=plain, options=plain.reference_options)
+    assert reference.doubt_about(found) == ""
 
 
 def test_onnx_natively_run_has_no_reference_kernels(this_machine):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from edge_harness.device import loading
-from edge_harness.errors import UnsupportedModel
+from edge_harness.errors import DeviceTimeout, UnsupportedModel
 from edge_harness.image import Environment
 from edge_harness.image.build import Layer
 from edge_harness.runtimes import FORMATS, Runtime
@@ -30,6 +30,8 @@ def bring(monkeypatch):
 
     def ask(header, *, timeout_s):
         made.asked.append(header)
+        if isinstance(made.answer, Exception):
+            raise made.answer
         return made.answer
 
     def ensure(environment, runtime, requirement, progress):
@@ -51,6 +53,7 @@ def bring(monkeypatch):
         ask=ask,
         log_mark=lambda: None,
     )
+    hold.log_tail = lambda: "--- log of rpi4 ---"
     made.loading = loading.Loading(
         profile=None, environment=ARM64, hold=hold, endings=None, pins=(), progress=None
     )
@@ -81,3 +84,16 @@ def test_a_library_that_the_device_has_not_is_named_with_its_path(bring):
     )
     assert "matrix = '/PATH' in the table [runtimes]" in caught.value.next_step
     assert caught.value.details["path"] == "/opt/libm.so.6"
+
+
+def test_a_runtime_that_is_never_warm_is_named_with_the_limit(bring):
+    bring.answer = DeviceTimeout("rpi4 did not answer 'warm' within 180 s")
+    with pytest.raises(DeviceTimeout) as caught:
+        bring.loading.parent(MATRIX, "python3-yaml")
+    assert caught.value.message == (
+        "the runtime 'matrix' (python3-yaml, of matrix 1.0) was not imported on rpi4 "
+        "within 180 s: that is the limit for its import and its warm(), whatever timeout_s of a "
+        "load says\n--- log of rpi4 ---"
+    )
+    assert "endless loop in warm()" in caught.value.next_step
+    assert caught.value.details == {"device": "rpi4", "runtime": "matrix", "timeout_s": 180.0}

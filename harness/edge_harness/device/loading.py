@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edge_harness.device.endings import Endings
 from edge_harness.device.hold import Gone, Hold
 from edge_harness.engines.abilities import TakesLayers, bound
-from edge_harness.errors import UnsupportedModel
+from edge_harness.errors import DeviceTimeout, UnsupportedModel
 from edge_harness.image import cached_parent, ensure_layer, ensure_runtime_layers, warm_parent
 from edge_harness.models.file import ModelFile, read_model
 from edge_harness.runtimes import LoadRequest, Runtime, WarmParent, likely, load_request, named
@@ -93,7 +93,7 @@ class Loading:
             ImageBuildFailed: the runtime has no wheel for this device.
             UnsupportedModel: it cannot be brought to such a device, or the device has not the
                 shared library that it is.
-            DeviceFailed: it could not be imported.
+            DeviceFailed: it could not be imported, or not within 180 s.
         """
         label = _label(runtime, requirement)
         if label not in self._layers:
@@ -111,6 +111,8 @@ class Loading:
             answer = self.hold.ask(header, timeout_s=WARM_TIMEOUT_S)
         except Gone:
             raise self.endings.machine_death(f"answering {header['op']!r}") from None
+        except DeviceTimeout:
+            raise self._not_warm(runtime, requirement) from None
         if not answer["ok"] and answer["kind"] == "missing":
             raise UnsupportedModel(
                 f"{self.hold.name} has no {answer['path']!r}, the shared library that the runtime "
@@ -125,6 +127,23 @@ class Loading:
             )
         self._warmed[parent] = self.hold.generation
         return parent
+
+    def _not_warm(self, runtime: Runtime, requirement: str) -> DeviceTimeout:
+        whose = f", of {runtime.origin}" if runtime.origin else ""
+        return DeviceTimeout(
+            f"the runtime {runtime.name!r} ({requirement or runtime.imports}{whose}) was not "
+            f"imported on {self.hold.name} within {WARM_TIMEOUT_S:g} s: that is the limit for "
+            f"its import and its warm(), whatever timeout_s of a load says\n{self.hold.log_tail()}",
+            next_step="look for an endless loop in warm() and at the top of its file, then at the "
+            "load of this machine"
+            if runtime.origin
+            else "look at the load of this machine, then run again",
+            details={
+                "device": self.hold.name,
+                "runtime": runtime.name,
+                "timeout_s": WARM_TIMEOUT_S,
+            },
+        )
 
     def taken(self, runtime: Runtime, requirement: str) -> str:
         """``requirement`` of a Debian package with the version that was brought."""

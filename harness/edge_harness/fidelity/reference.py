@@ -39,7 +39,8 @@ def opened(session: Session, reference: Reference, by: Way = "trusted") -> Itera
         reference: a session or an evaluated model, which stay open; a model file; or None for
             the session's own file.
         by: for a file. ``trusted``: TFLite's reference kernels in the same runtime version on
-            this machine, ``onnx.reference`` in double precision for ONNX. ``native``: the same
+            this machine, ``onnx.reference`` in double precision for ONNX; for formats that have
+            neither, what ``native`` runs, which is warned about. ``native``: the same
             runtime with its optimised kernels on this machine. ``device``: the same runtime on
             the same device.
 
@@ -146,17 +147,25 @@ def doubt_about(reference: Runner) -> str:
     """Why ``reference`` is not to be trusted with this model; empty where nothing is known."""
     if not isinstance(reference, Loaded) or figure_kind(reference) != "native":
         return ""
+    row, model = reference.request.runtime, reference.model
+    if not row.reference_options and not model.format.evaluator:
+        return (
+            f"{side(reference)} is the runtime itself on this machine's own processor: no trusted "
+            f"execution of {model.format.title} files is known here, so what is wrong with "
+            f"{row.name!r} everywhere is not seen. Use a session of another runtime as reference, "
+            "or goldens"
+        )
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return ""
-    plain = reference.request.runtime.reference_options
+    plain = row.reference_options
     if plain and set(plain) <= set(reference.request.options):
         return ""
-    why = reference.model.format.x86_doubt
-    if not why or not computes_in_integers(reference.model):
+    why = model.format.x86_doubt
+    if not why or not computes_in_integers(model):
         return ""
     return (
         f"{side(reference)} is no golden reference for the int8 model "
-        f"{reference.model.path.name!r}: x86 with optimised kernels; {why}. Use the file itself "
+        f"{model.path.name!r}: x86 with optimised kernels; {why}. Use the file itself "
         "as reference (a trusted execution), or a session on an Arm device"
     )
 
