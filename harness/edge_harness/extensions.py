@@ -24,14 +24,23 @@ class Extension:
     """Name and version of the distribution that adds it."""
     trouble: str = ""
     """Why it cannot be had although it is listed."""
+    rival: str = ""
+    """Name and version of another distribution that adds one of the same name."""
 
     def broken(self, trouble: str) -> BrokenExtension:
         """The error for this extension, naming whose it is."""
         what = self.group.rpartition(".")[2].removesuffix("s")
         owner = self.distribution.partition(" ")[0]
+        step = f"mend, update or uninstall {owner}; nothing else is touched by it"
+        if self.rival:
+            rival = self.rival.partition(" ")[0]
+            step = (
+                f"uninstall {rival} or {owner}: while both are here neither's {what} "
+                f"{self.name!r} is to be had; nothing else is touched by it"
+            )
         return BrokenExtension(
             f"the {what} {self.name!r} of {self.distribution} is broken: {trouble}",
-            next_step=f"mend, update or uninstall {owner}; nothing else is touched by it",
+            next_step=step,
             details={what: self.name, "distribution": self.distribution},
         )
 
@@ -70,11 +79,19 @@ def extensions(group: str, reserved: Collection[str] = ()) -> tuple[Extension, .
         owner = f"{dist.name} {dist.version}" if dist is not None else "an unknown distribution"
         earlier = found.get(point.name)
         trouble = f"the name {point.name!r} is taken" if point.name in reserved else ""
+        rival = ""
         if earlier is not None:
             if (earlier.target, earlier.distribution) == (point.value, owner):
                 continue  # one distribution, found twice on the path
-            trouble = f"{earlier.distribution} has one of the same name"
+            if not trouble:
+                rival = earlier.distribution
+                trouble = f"{rival} has one of the same name"
         found[point.name] = Extension(
-            group=group, name=point.name, target=point.value, distribution=owner, trouble=trouble
+            group=group,
+            name=point.name,
+            target=point.value,
+            distribution=owner,
+            trouble=trouble,
+            rival=rival,
         )
     return tuple(found[name] for name in sorted(found))

@@ -64,8 +64,12 @@ def test_two_distributions_of_one_name_are_refused_when_it_is_asked_for(install)
     install("second", {"a": "two:A"}, two="A = 2")
     a, b = extensions(GROUP)
     assert b.load() == 1
-    with pytest.raises(BrokenExtension, match="has one of the same name"):
+    with pytest.raises(BrokenExtension, match="has one of the same name") as seen:
         a.load()
+    assert "uninstall first or second: while both are here" in seen.value.next_step or (
+        "uninstall second or first: while both are here" in seen.value.next_step
+    )
+    assert "neither's test_thing 'a' is to be had" in seen.value.next_step
 
 
 def test_no_extension_takes_the_name_of_what_is_built_in(install):
