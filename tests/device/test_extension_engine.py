@@ -73,7 +73,7 @@ def test_tests_run_on_an_engine_of_another_distribution(installed, tmp_path):
     argv = [*pytest_argv, "--device=rpi4", "--engine=local", str(tmp_path)]
     result = beside_us(installed, argv, cwd=tmp_path)
     assert "4 passed, 1 skipped" in result.stdout, result.stdout + result.stderr
-    assert "local runs but cannot prove isa" in result.stdout
+    assert "the engine local cannot prove isa for rpi4" in result.stdout
     assert not any("sleep 321" in line for line in processes())
 
 

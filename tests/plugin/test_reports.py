@@ -108,7 +108,7 @@ def test_a_missing_ability_is_a_skip_and_counted_at_the_end(pytester, fake_devic
     result.stdout.fnmatch_lines(
         [
             "*edge devices*",
-            "skipped: no engine here can prove isa for rpi4*",
+            "skipped: the engine host cannot prove isa for rpi4*",
             "  2 tests: *::test_[12]?rpi4?, *::test_[12]?rpi4?",
             "next: edge-harness doctor",
         ]

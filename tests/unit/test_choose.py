@@ -112,7 +112,9 @@ def test_what_no_engine_proves_says_so_for_each_of_them_and_why(engines):
 
 def test_an_engine_asked_for_by_name_is_not_replaced(engines):
     engines(Fake("quick", 1, {"isa"}), Fake("slow", 2, {"isa", "memory_limit"}))
-    with pytest.raises(MissingAbility, match="quick runs but cannot prove memory_limit"):
+    with pytest.raises(
+        MissingAbility, match=r"^the engine quick cannot prove memory_limit for rpi4\n"
+    ):
         choose.choose_engine(RPI4, "quick", frozenset({"memory_limit"}))
 
 
@@ -162,3 +164,36 @@ def test_an_unknown_engine_lists_the_known():
     with pytest.raises(OptionError, match="no engine called 'kvm'") as error:
         choose.choose_engine(RPI4, "kvm")
     assert "user, docker, vm, host" in error.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (None, "None and no Availability"),
+        ({"figure_kind": "guessed"}, "figure_kind='guessed'"),
+        ({"abilities": ["isa"]}, r"abilities=\['isa'\]"),
+        ({"abilities": "isa"}, "abilities='isa'"),
+        ({"abilities": frozenset({1})}, r"abilities=frozenset\(\{1\}\)"),
+        ({"available": None, "reason": 3}, "available=None, reason=3"),
+        ({"without": ["isa"]}, r"without=\['isa'\]"),
+    ],
+)
+def test_an_engine_that_talks_nonsense_of_itself_is_refused_and_auto_goes_on(engines, said, why):
+    class Odd(Fake):
+        def probe(self, profile):
+            facts = {"engine": self.name, "available": True, "reason": "fine"}
+            return said and Availability(**{**facts, **said})
+
+    engines(Odd("odd", 1, {"isa"}), Fake("quick", 2, {"isa"}))
+    with pytest.raises(
+        BrokenExtension, match=r"^the engine 'odd' is broken: probe\(\) gives " + why
+    ):
+        choose.choose_engine(RPI4, "odd", frozenset({"isa"}))
+    assert choose.choose_engine(RPI4, needs=frozenset({"isa"})).engine.name == "quick"
+
+
+def test_what_an_engine_asked_for_cannot_prove_is_said_of_it_and_not_of_all(engines):
+    engines(Fake("quick", 1, {"isa"}, without={"pause": "it has no brake"}))
+    with pytest.raises(MissingAbility) as seen:
+        choose.choose_engine(RPI4, "quick", frozenset({"isa", "pause"}))
+    assert seen.value.message == ("the engine quick cannot prove pause for rpi4 (it has no brake)")

@@ -329,14 +329,17 @@ def test_doctor_of_one_engine_says_no_with_status_1(edge):
 def test_doctor_for_programs(edge):
     answer = json.loads(edge("doctor", "--engine", "docker", "--json").stdout)
     assert answer["ok"] is False
-    assert answer["checks"][0]["name"] == "docker for rpi4"
+    assert answer["checks"][0]["name"] == "Docker client"
+    assert answer["checks"][-1]["name"] == "docker for rpi4"
 
 
 def test_doctor_answers_for_each_device(edge):
     answer = json.loads(
         edge("doctor", "--engine", "docker", "--device", "rpi4,rpi5", "--json").stdout
     )
-    assert [check["name"] for check in answer["checks"]] == ["docker for rpi4", "docker for rpi5"]
+    rows = [check["name"] for check in answer["checks"]]
+    assert rows[-2:] == ["docker for rpi4", "docker for rpi5"]
+    assert rows.count("Docker client") == 1
 
 
 def test_doctor_names_the_boards_that_cannot_be_emulated(edge, monkeypatch):

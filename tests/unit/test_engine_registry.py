@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from edge_harness.commands import doctor_checks
+from edge_harness.commands.doctor import doctor
 from edge_harness.engines import registry
 from edge_harness.engines.choose import choose_engine
 from edge_harness.errors import BrokenExtension, OptionError
@@ -79,6 +81,8 @@ def test_an_engine_of_another_distribution_is_one_like_the_built_in(install):
         (ENGINE.replace("self, profile): return []", "self): pass").replace("checks", "x"), "no c"),
         (ENGINE.replace('"toy"', '"other"'), "it calls itself 'other'"),
         (ENGINE + "    def __init__(self): 1/0\n", "ZeroDivisionError"),
+        (ENGINE.replace("auto_rank = None", "auto_rank = 'first'"), "its auto_rank is 'first'"),
+        (ENGINE.replace("machine_type = object", "machine_type = 7"), "machine_type is no class"),
     ],
 )
 def test_a_broken_engine_is_one_error_and_harms_no_other(install, text, why):
@@ -92,7 +96,14 @@ def test_a_broken_engine_is_one_error_and_harms_no_other(install, text, why):
 
 
 @pytest.mark.parametrize(
-    "text", ["import nowhere", ENGINE.replace("profile): return []", "profile): return 1 / 0")]
+    "text",
+    [
+        "import nowhere",
+        *(
+            ENGINE.replace("profile): return []", f"profile): return {wrong}")
+            for wrong in ("1 / 0", "None", "[7]")
+        ),
+    ],
 )
 def test_the_doctor_names_a_broken_engine_and_goes_on(install, text, monkeypatch):
     mirror = Check(group="parts", name="Debian mirror", status="ok", found="")
@@ -117,3 +128,41 @@ def test_what_is_no_engine_lists_those_that_are(name):
     with pytest.raises(OptionError, match=f"no engine called {name!r}") as error:
         registry.engine_named(name)
     assert error.value.next_step == "use one of: user, docker, vm, host"
+
+
+def test_the_doctor_asked_about_one_engine_shows_what_that_rests_on(install):
+    row = "[Check(group='toys', name='battery', status='ok', found='half full')]"
+    text = "from edge_harness.system.checks import Check\n" + ENGINE
+    install("toy", text.replace("profile): return []", f"profile): return {row}"))
+    result = CliRunner().invoke(doctor, ["--device", "rpi4,rpi5", "--engine", "toy"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("battery") == 1
+    assert "half full" in result.output
+    assert "toy for rpi5" in result.output
+    assert "cache folder" not in result.output
+
+
+def test_the_doctor_has_a_row_for_an_engine_that_says_nothing_and_goes_on(install):
+    install("toy", ENGINE.replace("return Availability(", "Availability("))
+    rpi4 = default_registry().get("rpi4")
+    rows = doctor_checks.engines(rpi4)
+    assert [row.name for row in rows if row.name.startswith(("host", "toy"))] == [
+        "host for rpi4",
+        "toy for rpi4",
+    ]
+    assert rows[-1].status == "missing"
+    assert "the engine 'toy' of toy-toy 1.0 is broken: probe() gives None" in rows[-1].found
+
+
+def test_what_an_engine_of_others_raises_is_told_with_whose_it_is_and_ours_is_not(install):
+    install("toy", ENGINE)
+    with (
+        pytest.raises(
+            BrokenExtension, match=r"'toy' of toy-toy 1\.0 is broken: start\(\) fails"
+        ) as e,
+        registry.blaming("toy", "start"),
+    ):
+        raise KeyError("board")
+    assert e.value.details == {"engine": "toy", "distribution": "toy-toy 1.0"}
+    with pytest.raises(KeyError), registry.blaming("host", "start"):
+        raise KeyError("board")

@@ -26,7 +26,11 @@ def doctor(devices: tuple[str, ...], engine: str | None, as_json: bool) -> None:
     boards = common.selected(devices).profiles
     every = engine is None or engine == AUTO
     asked = () if every or engine is None else (engine,)
-    checks = examination.host(boards) if every else []
+    checks = (
+        examination.host(boards)
+        if engine is None or every
+        else examination.foundations(engine, boards)
+    )
     lacking = []
     for profile in boards:
         found = examination.engines(profile, asked)

@@ -16,10 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_harness.engines import Availability
+from edge_harness.engines import Availability, Engine
 from edge_harness.engines.choose import probed
-from edge_harness.engines.registry import engine_named, engine_names, is_built_in, working_engines
-from edge_harness.errors import EdgeError
+from edge_harness.engines.registry import (
+    blaming,
+    broken,
+    engine_named,
+    engine_names,
+    working_engines,
+)
+from edge_harness.errors import BrokenExtension, EdgeError
 from edge_harness.profiles import Profile
 from edge_harness.runtimes import RUNTIMES
 from edge_harness.system.checks import Check, Status, output_of
@@ -40,17 +46,7 @@ def examine(profile: Profile) -> list[Check]:
 def host(profiles: Sequence[Profile]) -> list[Check]:
     """Checks of this machine: what each engine rests on for any of ``profiles``, and what all of
     them do. About a second, most of it the mirror."""
-    found, broken = working_engines()
-    looks: list[tuple[str, Callable[[], list[Check]]]] = [
-        *(
-            (f"{each.name} engine", functools.partial(each.checks, profile))
-            for each in found
-            for profile in profiles
-        ),
-        ("parts", _parts),
-        ("cache", _cache),
-        ("memory", _memory),
-    ]
+    found, failing = working_engines()
     checks = [
         Check(
             group="extensions",
@@ -60,7 +56,7 @@ def host(profiles: Sequence[Profile]) -> list[Check]:
             fix=error.next_step,
             optional=True,
         )
-        for error in broken
+        for error in failing
     ]
     checks += [
         Check(
@@ -73,23 +69,64 @@ def host(profiles: Sequence[Profile]) -> list[Check]:
         )
         for name, error in RUNTIMES.outside.broken.items()
     ]
-    others = {f"{each.name} engine" for each in found if not is_built_in(each)}
-    for name, look in looks:
-        try:
-            checks += look()
-        except Exception as error:
-            known = isinstance(error, OSError | subprocess.SubprocessError | EdgeError)
-            if not known and name not in others:
-                raise
-            checks.append(
-                Check(
-                    group="other", name=name, status="missing", found=f"the check failed: {error}"
+    for engine in found:
+        checks += _foundations(engine, profiles)
+    for name, look in (("parts", _parts), ("cache", _cache), ("memory", _memory)):
+        checks += _looked(name, look)
+    return _in_groups(checks)
+
+
+def foundations(name: str, profiles: Sequence[Profile]) -> list[Check]:
+    """What the engine ``name`` rests on for any of ``profiles``; [] where it cannot be had."""
+    try:
+        engine = engine_named(name)
+    except BrokenExtension:  # its row says so
+        return []
+    return _in_groups(_foundations(engine, profiles))
+
+
+def _foundations(engine: Engine, profiles: Sequence[Profile]) -> list[Check]:
+    def look(profile: Profile) -> list[Check]:
+        with blaming(engine.name, "checks"):
+            checks = list(engine.checks(profile))
+        for each in checks:
+            if not isinstance(each, Check):
+                raise broken(
+                    engine.name,
+                    f"is broken: checks() gives {each!r} and no Check",
+                    next_step="have it return edge_harness.system.checks.Check",
                 )
+        return checks
+
+    return [
+        check
+        for profile in profiles
+        for check in _looked(f"{engine.name} engine", functools.partial(look, profile))
+    ]
+
+
+def _looked(name: str, look: Callable[[], list[Check]]) -> list[Check]:
+    try:
+        return look()
+    except (OSError, subprocess.SubprocessError, EdgeError) as error:
+        said = error.message if isinstance(error, EdgeError) else str(error)
+        step = error.next_step if isinstance(error, EdgeError) else ""
+        return [
+            Check(
+                group="other",
+                name=name,
+                status="missing",
+                found=f"the check failed: {said}",
+                fix=step,
             )
-    checks = list(dict.fromkeys(checks))  # most are the same for all profiles
+        ]
+
+
+def _in_groups(checks: Sequence[Check]) -> list[Check]:
+    """Each once, those of one group together."""
     groups = list(dict.fromkeys(check.group for check in checks))
-    checks.sort(key=lambda check: groups.index(check.group))
-    return checks
+    once = dict.fromkeys(checks)  # most are the same for all profiles
+    return sorted(once, key=lambda check: groups.index(check.group))
 
 
 def engines(profile: Profile, names: Sequence[str] = ()) -> list[Check]:

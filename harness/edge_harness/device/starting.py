@@ -8,9 +8,9 @@ from edge_harness.device.device import Device
 from edge_harness.device.lease import Lease
 from edge_harness.device.loading import likely_parents, wanted_parent
 from edge_harness.device.request import DeviceRequest
-from edge_harness.engines import StartSpec
+from edge_harness.engines import Requirements, StartSpec
 from edge_harness.engines.choose import choose_engine
-from edge_harness.errors import BrokenExtension
+from edge_harness.engines.registry import blaming, broken
 
 
 def start_device(request: DeviceRequest) -> Device:
@@ -24,7 +24,14 @@ def start_device(request: DeviceRequest) -> Device:
     """
     profile, progress = request.profile, request.progress
     choice = request.choice or choose_engine(profile, request.engine, request.all_needs())
-    wanted = choice.engine.requirements(profile)
+    with blaming(choice.engine.name, "requirements"):
+        wanted = choice.engine.requirements(profile)
+    if not isinstance(wanted, Requirements):
+        raise broken(
+            choice.engine.name,
+            f"is broken: requirements() gives {wanted!r} and no Requirements",
+            next_step="have it return edge_harness.engines.Requirements",
+        )
     image = kernel = None
     if wanted.image is not None:
         from edge_harness.image import ensure_image
@@ -36,8 +43,9 @@ def start_device(request: DeviceRequest) -> Device:
         kernel = ensure_kernel(wanted.kernel.arch, wanted.kernel.page_size_kib, progress)
     environment = wanted.environment or (image.environment if image is not None else None)
     if environment is None:
-        raise BrokenExtension(
-            f"the engine {choice.engine.name!r} asks for no image and names no environment",
+        raise broken(
+            choice.engine.name,
+            "asks for no image and names no environment",
             next_step="say in its requirements() which wheels fit: Requirements(environment=…)",
         )
     key = f"{profile.name}-{choice.engine.name}"

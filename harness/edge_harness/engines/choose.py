@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from edge_harness.engines import Availability, Engine
 from edge_harness.engines.abilities import ABILITIES, bound
-from edge_harness.engines.registry import AUTO, engine_named, is_built_in, working_engines
+from edge_harness.engines.registry import AUTO, blaming, broken, engine_named, working_engines
 from edge_harness.errors import (
     BrokenExtension,
-    EdgeError,
     MissingAbility,
     MissingTool,
     OptionError,
     did_you_mean,
 )
+from edge_harness.evidence import FigureKind
 
 if TYPE_CHECKING:
     from edge_harness.profiles import Profile
@@ -68,9 +69,9 @@ def choose_engine(
         MissingTool: the engine, or every engine, lacks something on this machine.
     """
     check_needs(needs)
-    broken: list[BrokenExtension] = []
+    failing: list[BrokenExtension] = []
     if engine == AUTO:
-        known, broken = working_engines()
+        known, failing = working_engines()
         candidates = [
             each
             for each in known
@@ -86,18 +87,23 @@ def choose_engine(
         except BrokenExtension as error:
             if engine != AUTO:
                 raise
-            broken.append(error)  # the others are as good as before
+            failing.append(error)  # the others are as good as before
             continue
         if availability.available and needs <= availability.abilities:
             why = _why(needs, seen) if engine == AUTO else "asked for"
             return Choice(engine=candidate, availability=availability, why=why)
         seen.append(availability)
-    lines = [_why_not(a, needs) for a in seen] + [error.message for error in broken]
-    fixes = [a.fix for a in seen if a.fix] + [error.next_step for error in broken]
+    lines = [_why_not(a, needs) for a in seen] + [error.message for error in failing]
+    fixes = [a.fix for a in seen if a.fix] + [error.next_step for error in failing]
     if any(a.available for a in seen):
+        if engine == AUTO:
+            words = ", ".join(sorted(needs))
+            message = f"no engine here can prove {words} for {profile.name}: " + "; ".join(lines)
+        else:
+            words, because = _missing(seen[0], needs)
+            message = f"the engine {engine} cannot prove {words} for {profile.name}{because}"
         raise MissingAbility(
-            f"no engine here can prove {', '.join(sorted(needs))} for {profile.name}: "
-            + "; ".join(lines),
+            message,
             next_step=" or ".join(fixes) or "leave --engine at auto",
             details={"needs": sorted(needs)},
         )
@@ -114,29 +120,48 @@ def probed(engine: Engine, profile: Profile) -> Availability:
         BrokenExtension: it claims an ability that its machines have not the methods for; or it is
             another distribution's, and fails.
     """
-    try:
+    with blaming(engine.name, "probe", "cannot say whether it runs here"):
         availability = engine.probe(profile)
-    except Exception as error:
-        if is_built_in(engine) or isinstance(error, EdgeError):
-            raise
-        raise BrokenExtension(
-            f"the engine {engine.name!r} cannot say whether it runs here: "
-            f"{type(error).__name__}: {error}",
-            next_step=f"mend probe() of {type(engine).__module__}.{type(engine).__qualname__}",
-            details={"engine": engine.name},
-        ) from error
+    wrong = _nonsense(availability)
+    if wrong:
+        raise broken(
+            engine.name,
+            f"is broken: probe() gives {wrong}",
+            next_step="have it return what edge_harness.engines.Availability describes",
+        )
     for word in sorted(availability.abilities):
         known = ABILITIES.get(word)
         lacking = known.missing_in(engine.machine_type) if known else []
         if known is None or lacking:
             why = f"{engine.machine_type.__name__} has no {', '.join(lacking)}()"
-            raise BrokenExtension(
-                f"the engine {engine.name!r} claims the ability {word!r}, and "
+            raise broken(
+                engine.name,
+                f"claims the ability {word!r}, and "
                 + (why if known else "there is no such ability"),
                 next_step="mend its probe(), or add what edge_harness.engines.abilities asks for",
-                details={"engine": engine.name, "ability": word},
             )
     return availability
+
+
+def _nonsense(said: object) -> str:
+    """What in a probe's answer cannot be, as ``abilities=['isa']``; "" if nothing."""
+    if not isinstance(said, Availability):
+        return f"{said!r} and no Availability"
+    sound = {
+        "engine": isinstance(said.engine, str),
+        "available": isinstance(said.available, bool),
+        "reason": isinstance(said.reason, str),
+        "fix": isinstance(said.fix, str),
+        "abilities": _is_words(said.abilities),
+        "without": isinstance(said.without, Mapping)
+        and all(isinstance(each, str) for pair in said.without.items() for each in pair),
+        "figure_kind": said.figure_kind in get_args(FigureKind),
+    }
+    return ", ".join(f"{part}={getattr(said, part)!r}" for part, ok in sound.items() if not ok)
+
+
+def _is_words(thing: object) -> bool:
+    return isinstance(thing, frozenset | set) and all(isinstance(each, str) for each in thing)
 
 
 def _why(needs: frozenset[str], passed_over: list[Availability]) -> str:
@@ -150,9 +175,14 @@ def _why(needs: frozenset[str], passed_over: list[Availability]) -> str:
 def _why_not(availability: Availability, needs: frozenset[str]) -> str:
     if not availability.available:
         return f"{availability.engine}: {availability.reason}"
+    words, because = _missing(availability, needs)
+    return f"{availability.engine} runs but cannot prove {words}{because}"
+
+
+def _missing(availability: Availability, needs: frozenset[str]) -> tuple[str, str]:
+    """What of ``needs`` cannot be proved, and why, in brackets."""
     missing = sorted(needs - availability.abilities)
     reasons = list(
         dict.fromkeys(availability.without[w] for w in missing if w in availability.without)
     )
-    because = f" ({'; '.join(reasons)})" if reasons else ""
-    return f"{availability.engine} runs but cannot prove {', '.join(missing)}{because}"
+    return ", ".join(missing), f" ({'; '.join(reasons)})" if reasons else ""

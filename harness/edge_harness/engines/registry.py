@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from edge_harness.errors import BrokenExtension, OptionError
+from edge_harness.errors import BrokenExtension, EdgeError, OptionError
 from edge_harness.extensions import Extension, extensions
 
 if TYPE_CHECKING:
@@ -83,18 +84,68 @@ def _loaded(extension: Extension) -> Engine:
         raise extension.broken(
             f"{extension.target}() fails: {type(error).__name__}: {error}"
         ) from error
-    lacking = [part for part in _PARTS if not hasattr(engine, part)]
+    try:
+        lacking = [part for part in _PARTS if not hasattr(engine, part)]
+    except Exception as error:  # a property's
+        raise extension.broken(f"{type(error).__name__}: {error}") from error
     if lacking:
         raise extension.broken(f"{extension.target} has no {', '.join(lacking)}")
     name = cast("Engine", engine).name
     if name != extension.name:
         raise extension.broken(f"it calls itself {name!r}")
+    rank = cast("Engine", engine).auto_rank
+    if rank is not None and not isinstance(rank, int):
+        raise extension.broken(f"its auto_rank is {rank!r}, neither a whole number nor None")
+    if not isinstance(cast("Engine", engine).machine_type, type):
+        raise extension.broken("its machine_type is no class")
     return cast("Engine", engine)
 
 
-def is_built_in(engine: Engine) -> bool:
+def is_built_in(name: str) -> bool:
     """Whether the engine is ours: whatever goes wrong in it is a bug of ours then."""
-    return engine.name in _BUILT_IN
+    return name in _BUILT_IN
+
+
+def in_words(name: str) -> str:
+    """The engine in a message, with whose it is: ``the engine 'local' of local-engine 1.0``."""
+    owners = [each.distribution for each in _added() if each.name == name]
+    of = f" of {owners[0]}" if owners and name not in _BUILT_IN else ""
+    return f"the engine {name!r}{of}"
+
+
+def broken(name: str, trouble: str, *, next_step: str) -> BrokenExtension:
+    """The error for an engine that is not what it claims: ``trouble`` goes on from its name."""
+    owners = [each.distribution for each in _added() if each.name == name]
+    return BrokenExtension(
+        f"{in_words(name)} {trouble}",
+        next_step=next_step,
+        details={"engine": name, **({"distribution": owners[0]} if owners else {})},
+    )
+
+
+@contextmanager
+def blaming(name: str, method: str, trouble: str = "") -> Iterator[None]:
+    """What an engine of another distribution raises in the block, where it is no error of this
+    package, becomes one that says whose fault it is; what a built-in one raises goes on.
+
+    Args:
+        name: of the engine.
+        method: of the engine or its machines, which the block calls.
+        trouble: what that means, as half a sentence; default: that the method fails.
+
+    Raises:
+        BrokenExtension: the engine is another distribution's, and fails.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if name in _BUILT_IN or isinstance(error, EdgeError):
+            raise
+        raise broken(
+            name,
+            f"{trouble or f'is broken: {method}() fails'}: {type(error).__name__}: {error}",
+            next_step=f"mend its {method}(), or use another engine; nothing else is touched by it",
+        ) from error
 
 
 def working_engines() -> tuple[list[Engine], list[BrokenExtension]]:
