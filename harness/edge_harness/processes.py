@@ -68,7 +68,10 @@ class Watched:
         """End it and its process group at once, and wait for it to be gone."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+                try:
+                    os.killpg(self.pid, signal.SIGKILL)
+                except ProcessLookupError:  # it leads no group
+                    os.kill(self.pid, signal.SIGKILL)
             wait_until(lambda: not self.alive(), deadline_s=deadline_s)
 
 

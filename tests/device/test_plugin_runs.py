@@ -1,6 +1,7 @@
 """The plugin with real emulated devices: sharing, clean ends, and a crash that is explained."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 from edge_harness.cache import cache_dir
 from edge_harness.device.lease import sweep
 from edge_harness.engines.choose import choose_engine
+from edge_harness.engines.leftovers import marked
 from edge_harness.errors import EdgeError
+from edge_harness.processes import process_start_time
 from edge_harness.profiles import default_registry
 
 CACHE = cache_dir()
@@ -151,6 +154,38 @@ def test_a_killed_run_leaves_nothing_after_the_next_start(pytester, run):
     run("--device=rpi4", "sub").assert_outcomes(passed=1)
     assert machines() == before
     assert sweep() == 0
+
+
+@pytest.mark.parametrize("engine", ["user", "host"])
+def test_a_program_of_a_killed_run_ends_with_the_next_sweep(pytester, engine):
+    program = f"34{os.getpid()}"
+    path = pytester.makepyfile(f'def test_x(device): device.run(["sleep", "{program}"])')
+
+    def running():
+        words = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        return any(each.endswith(f"sleep\0{program}\0".encode()) for each in words)
+
+    before = machines()
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", *PLUGIN, f"--engine={engine}", "--device=rpi4", str(path)],
+        cwd=pytester.path,
+        env=os.environ,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            wait_for(running, "the program's start")
+            left = machines() - before
+        finally:
+            process.kill()
+    # The agent ends itself, with what made its namespaces; the program does not.
+    [record] = [json.loads((CACHE / "run" / key / "machine.json").read_text()) for key in left]
+    wait_for(lambda: not process_start_time(record["pid"]), "the agent's end")
+    assert running()
+    assert sweep() == 1
+    assert not running()
+    assert marked(record["state_dir"]) == []
+    assert machines() == before
 
 
 def test_a_crash_is_a_failed_test_with_its_cause_and_the_next_test_runs(pytester, run):

@@ -250,7 +250,7 @@ def predicted(monkeypatch):
         return estimate(device=profile.name, **found)
 
     monkeypatch.setattr("edge_harness.clock.counting.predict.predict", answer)
-    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda say=None: None)
     return answers
 
 
@@ -319,7 +319,7 @@ def compared(monkeypatch):
     session = SimpleNamespace(inputs=[])
     device = SimpleNamespace(load=lambda *_, **__: nullcontext(session))
     monkeypatch.setattr("edge_harness.opening.open_device", lambda *_, **__: nullcontext(device))
-    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda say=None: None)
     monkeypatch.setattr("edge_harness.fidelity.compare", lambda *_, **__: Report())
     return words
 
@@ -343,7 +343,7 @@ def test_a_comparison_ends_by_its_verdict(edge, compared, model, word, status):
 def programs(monkeypatch):
     """Programs end at once, on each board as a test says: with a status, a signal or an error."""
     ends = {}
-    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda say=None: None)
 
     class Device:
         def __init__(self, profile):
@@ -458,7 +458,7 @@ def test_the_program_may_have_options_without_two_dashes_before_it(edge, program
 @pytest.mark.parametrize(("code", "status"), [("exit 7", 7), ("kill -9 $$", 137)])
 def test_shell_ends_with_the_shells_own_status(edge, monkeypatch, code, status):
     closed = []
-    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda: None)
+    monkeypatch.setattr("edge_harness.device.lease.sweep", lambda say=None: None)
 
     @contextlib.contextmanager
     def open_shell(*_):

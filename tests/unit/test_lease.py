@@ -8,7 +8,7 @@ import time
 import filelock
 import pytest
 from edge_harness.device import lease as leases
-from edge_harness.errors import EdgeError
+from edge_harness.errors import BrokenExtension, EdgeError
 from edge_harness.processes import process_start_time
 
 
@@ -354,3 +354,74 @@ def test_a_forgotten_device_leaves_nothing(cache):
         lease.forget()
     assert list((cache / "run").iterdir()) == []
     lease.forget()
+
+
+@pytest.mark.parametrize("error", [ValueError("no such board"), SystemExit(3)])
+def test_an_engine_of_others_that_fails_is_told_once_and_every_other_device_is_swept(
+    error, board, monkeypatch
+):
+    machine = board()
+
+    def attach(record):
+        if record["key"] == "a-stuck":
+            raise error
+        return machine
+
+    monkeypatch.setattr(machine, "attach", attach)
+    for key in ("a-stuck", "b"):
+        lease = leases.Lease(key)
+        lease.state_dir.mkdir(parents=True)
+        lease.write({"engine": "toy", "key": key})
+    said = []
+    assert leases.sweep(said.append) == 1
+    assert machine.stopped == 1
+    [text] = said
+    assert "the device a-stuck of a killed run could not be ended: the engine 'toy'" in text
+    assert f"attach() fails: {type(error).__name__}: {error}" in text
+    assert leases.Lease("a-stuck").read() == {"engine": "toy", "key": "a-stuck"}
+    assert leases.sweep(said.append) == 0
+    assert len(said) == 1
+    with pytest.raises(BrokenExtension, match="the engine 'toy' is broken: attach"):
+        leases.Lease("a-stuck").machine()
+
+
+def left_running(**environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", "input()"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_device_whose_engine_was_uninstalled_ends_as_its_record_and_its_mark_have_it(cache):
+    lease = leases.Lease("k")
+    lease.state_dir.mkdir(parents=True)
+    named = left_running()
+    marked = left_running(EDGE_STATE_DIR=str(lease.state_dir))
+    other = left_running(EDGE_STATE_DIR=f"{lease.state_dir}-2")
+    try:
+        lease.write({"engine": "gone", "pid": named.pid, "started": process_start_time(named.pid)})
+        said = []
+        assert leases.sweep(said.append) == 1
+        assert said == []
+        assert process_start_time(named.pid) == process_start_time(marked.pid) == ""
+        assert process_start_time(other.pid)
+        assert list((cache / "run").iterdir()) == []
+    finally:
+        for each in (named, marked, other):
+            each.kill()
+            each.communicate()
+
+
+@pytest.mark.parametrize("more", [{}, {"pid": 1}, {"pid": -1, "started": "7"}, {"pid": "x"}])
+def test_a_device_that_cannot_be_ended_without_its_engine_is_told_once_with_how_to(more):
+    lease = leases.Lease("rpi4-gone-1")
+    lease.state_dir.mkdir(parents=True)
+    lease.write({"engine": "gone", **more})
+    said = []
+    assert leases.sweep(said.append) == leases.sweep(said.append) == 0
+    [text] = said
+    assert "the device rpi4-gone-1 of a killed run could not be ended" in text
+    assert "engine 'gone' is not installed any more" in text
+    assert f"remove {lease.state_dir}" in text

@@ -14,8 +14,10 @@ from edge_harness.device.request import DeviceRequest
 from edge_harness.device.starting import start_device
 from edge_harness.engines import Limits, Requirements, StartSpec
 from edge_harness.engines.choose import Choice, probed
+from edge_harness.engines.leftovers import marked
 from edge_harness.engines.process_machine import ProcessMachine, start_process
-from edge_harness.errors import BootFailed, BrokenExtension, MissingAbility
+from edge_harness.errors import BootFailed, BrokenExtension, MissingAbility, MissingTool
+from edge_harness.processes import wait_until
 from edge_harness.profiles import default_registry
 
 RPI4 = default_registry().get("rpi4")
@@ -187,3 +189,64 @@ def test_a_question_that_is_interrupted_leaves_no_answer_for_the_next_one(local,
         )
         assert device.hold.ask({"op": "ping"})["ok"]
         assert streams == [0], "a new stream"
+
+
+def test_what_outlived_the_first_process_ends_with_the_device_and_nobody_elses(spec):
+    # As a namespace does whose maker ended with the agent, while a program runs on.
+    first = subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 713 & exit 0"],
+        env={"PATH": os.defpath, "EDGE_STATE_DIR": str(spec.state_dir)},
+        start_new_session=True,
+    )
+    started = str(time.time())
+    first.wait()
+    [orphan] = marked(spec.state_dir)
+    record = {"engine": "toy", "pid": first.pid, "started": started}
+    ProcessMachine({**record, "state_dir": f"{spec.state_dir}-2"}).stop()
+    assert marked(spec.state_dir) == [orphan]
+    ProcessMachine({**record, "state_dir": str(spec.state_dir)}).stop()
+    assert _state(orphan) == "Z"
+
+
+def test_a_program_that_is_not_there_is_missing_and_no_bug(spec):
+    with pytest.raises(MissingTool, match=r"engine 'toy' cannot start /no/such for rpi4: No such"):
+        start_process(["/no/such"], spec=spec, engine="toy", env={}, machine_type=ProcessMachine)
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        (KeyError("board"), r"start\(\) fails: KeyError: 'board'"),
+        (None, r"start\(\) gives None, which is no machine"),
+    ],
+)
+def test_an_engine_whose_start_goes_wrong_is_named_and_leaves_nothing(
+    local, monkeypatch, after, why
+):
+    start = local.start
+    seen = []
+
+    def wrong(spec):
+        seen.append((spec.state_dir, start(spec)))
+        if after:
+            raise after
+
+    monkeypatch.setattr(local, "start", wrong)
+    with pytest.raises(BrokenExtension, match="the engine 'local' is broken: " + why):
+        start_device(DeviceRequest(profile=RPI4, choice=choice(local)))
+    [(state_dir, machine)] = seen
+    assert wait_until(lambda: not machine.alive(), deadline_s=5)
+    assert marked(state_dir) == []
+    assert not state_dir.exists()
+
+
+@pytest.mark.parametrize("given", [None, "arm64", ZeroDivisionError("by zero")])
+def test_an_engine_whose_requirements_are_nonsense_is_named(local, monkeypatch, given):
+    def wrong(profile):
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(local, "requirements", wrong)
+    with pytest.raises(BrokenExtension, match=r"'local' is broken: requirements\(\) (gives|fails)"):
+        start_device(DeviceRequest(profile=RPI4, choice=choice(local)))

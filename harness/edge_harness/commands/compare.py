@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_harness.commands import common
-from edge_harness.commands.status import of_verdict
+from edge_harness.commands.status import complain, of_verdict
 
 if TYPE_CHECKING:
     from edge_harness.device.session import Session
@@ -99,7 +99,7 @@ def compare(
         plot=plot,
     )
     # What is wrong with the request was said before anything is started.
-    sweep()
+    sweep(complain)
     sys.exit(common.answer_for_each(boards, question.ask, as_json=as_json))
 
 

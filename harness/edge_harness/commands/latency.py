@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_harness.commands import common
-from edge_harness.commands.status import Status, of_verdict
+from edge_harness.commands.status import Status, complain, of_verdict
 
 if TYPE_CHECKING:
     from edge_harness.clock.counting.inference import Inference
@@ -81,7 +81,7 @@ def latency(
     )
     for path in question.models:
         read_model(path)  # what is wrong with it concerns all boards, and is said once
-    sweep()
+    sweep(complain)
     sys.exit(common.answer_for_each(boards, question.ask, as_json=as_json))
 
 

@@ -61,7 +61,7 @@ def run(
     chosen = common.engine_for(engine)
     variables = _variables(environment)
     data = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-    sweep()
+    sweep(complain)
     statuses: list[int] = []
     for profile in boards.profiles:
         with common.one_of(boards, profile, Status.OURS) as outcome:

@@ -8,7 +8,7 @@ import sys
 import click
 
 from edge_harness.commands import common
-from edge_harness.commands.status import Status, worst_of_programs
+from edge_harness.commands.status import Status, complain, worst_of_programs
 
 
 @click.command(cls=common.Program)
@@ -26,7 +26,7 @@ def shell(devices: tuple[str, ...], engine: str | None) -> None:
 
     boards = common.selected(devices)
     chosen = common.engine_for(engine)
-    sweep()
+    sweep(complain)
     statuses: list[int] = []
     for profile in boards.profiles:
         with common.one_of(boards, profile, Status.OURS) as outcome:

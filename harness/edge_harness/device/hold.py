@@ -16,8 +16,12 @@ from edge_harness.engines import Boot, Engine, Machine, StartSpec
 from edge_harness.engines.abilities import MarksLog, MemoryLimit, bound
 from edge_harness.engines.launch import boot_failed
 from edge_harness.engines.log_mark import LogMark
-from edge_harness.errors import BootFailed, DeviceTimeout, EdgeError, InputError
+from edge_harness.engines.registry import blaming, broken
+from edge_harness.errors import BootFailed, BrokenExtension, DeviceTimeout, EdgeError, InputError
 from edge_harness.processes import tail, wait_until
+
+#: What a machine has; looked at when an engine has started one.
+_PARTS = ("engine", "layers_dir", "record", "connect", "alive", "end_reason", "log", "stop")
 
 
 class Gone(Exception):
@@ -212,8 +216,9 @@ class Hold:
             self._lease.enter()
             try:
                 machine = self._lease.machine()
-                if machine is not None and machine.alive():
-                    return machine
+                with blaming(self._engine.name, "alive"):
+                    if machine is not None and machine.alive():
+                        return machine
                 return self._start()
             except BaseException:
                 if self._lease.leave():
@@ -231,18 +236,31 @@ class Hold:
         self._lease.write({"engine": self._engine.name, "state_dir": str(state_dir)})
         if self._progress:
             self._progress(f"starting {self.name} on the {self._engine.name} engine")
-        machine = self._engine.start(self._spec)
-        self._lease.write(machine.record())
+        with blaming(self._engine.name, "start"):
+            machine = self._engine.start(self._spec)
+        lacking = [part for part in _PARTS if not hasattr(machine, part)]
+        if lacking:
+            raise broken(
+                self._engine.name,
+                f"is broken: start() gives {machine!r}, which is no machine: it has no "
+                + ", ".join(lacking),
+                next_step="have its start() return what edge_harness.engines.Machine describes",
+            )
+        with blaming(self._engine.name, "record"):
+            self._lease.write(machine.record())
         return machine
 
     def _attach(self) -> None:
         self.generation += 1
         self._marks = bound(self.machine, MarksLog)
-        try:
-            self._control = self.connect("agent", timeout_s=30.0)
-        except OSError as error:
-            reason = self.machine.end_reason() or str(error)
-            raise boot_failed(self.name, self._engine.name, reason, self.machine.log()) from error
+        with blaming(self._engine.name, "connect"):
+            try:
+                self._control = self.connect("agent", timeout_s=30.0)
+            except OSError as error:
+                reason = self.machine.end_reason() or str(error)
+                raise boot_failed(
+                    self.name, self._engine.name, reason, self.machine.log()
+                ) from error
         self._oom_kills = self.memory_events().get("oom_kills", 0)
 
     def _hang_up(self) -> None:
@@ -262,8 +280,11 @@ def _release(lease: Lease, owner: int) -> None:
 def _end(lease: Lease) -> None:
     """End the machine, also one that was half started, and forget it; the lease is locked."""
     try:
-        machine = lease.machine()
-        if machine is not None:
-            machine.stop()
-    finally:
+        lease.end()
+    except BrokenExtension:
+        if not lease.end_without_engine():
+            raise  # kept: a sweep ends it once the engine is mended
+    except BaseException:
         lease.forget()
+        raise
+    lease.forget()

@@ -8,17 +8,19 @@ sockets). ``<cache>/run/<key>.lock`` guards all three. The last holder to leave 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge_harness.cache import cache_dir, explained, private_folder, remove_tree
 from edge_harness.engines import Machine
-from edge_harness.engines.registry import engine_named
-from edge_harness.errors import EdgeError
+from edge_harness.engines.leftovers import end_marked, end_recorded
+from edge_harness.engines.registry import blaming, engine_named, is_built_in
+from edge_harness.errors import BrokenExtension, EdgeError, OptionError
 from edge_harness.processes import process_start_time
 
 
@@ -95,9 +97,61 @@ class Lease:
             path.with_suffix(".new").replace(path)
 
     def machine(self) -> Machine | None:
-        """The machine as recorded, whether or not it still runs."""
+        """The machine as recorded, whether or not it still runs.
+
+        Raises:
+            OptionError: its engine is not installed any more.
+            BrokenExtension: its engine is another distribution's, and fails.
+        """
         record = self.read()
-        return engine_named(record["engine"]).attach(record) if record else None
+        if not record:
+            return None
+        name = str(record.get("engine", ""))
+        engine = engine_named(name)
+        with blaming(name, "attach"):
+            return engine.attach(record)
+
+    def end(self) -> None:
+        """End the machine, also one that was half started or whose engine cannot be had any more;
+        the lease is locked.
+
+        Raises:
+            EdgeError: it may still run.
+        """
+        record = self.read()
+        if not record:
+            return
+        name = str(record.get("engine", ""))
+        try:
+            machine = self.machine()
+            if machine is not None:
+                with blaming(name, "stop"):
+                    machine.stop()
+        except OptionError:
+            if not self._end_recorded(record):
+                raise BrokenExtension(
+                    f"its engine {name!r} is not installed any more, and nothing that can be "
+                    f"ended without it is in {self.state_dir / 'machine.json'}",
+                    next_step="install that engine again and run any test; or end the device by "
+                    f"hand and remove {self.state_dir}",
+                    details={"engine": name},
+                ) from None
+        else:
+            if not is_built_in(name):
+                # Its start may have failed, or its record names nothing to end.
+                end_marked(self._own_dir(record))
+
+    def end_without_engine(self) -> bool:
+        """End what the record names of a machine whose engine fails; whether all is gone."""
+        record = self.read()
+        return record is None or self._end_recorded(record)
+
+    def _end_recorded(self, record: dict[str, Any]) -> bool:
+        return end_recorded(record, self._own_dir(record))
+
+    def _own_dir(self, record: dict[str, Any]) -> Path:
+        """As the machine has it; the cache may since be known by another path."""
+        return Path(record.get("state_dir") or self.state_dir)
 
     def forget(self) -> None:
         """Remove the folder; only for the last holder."""
@@ -111,8 +165,13 @@ def _lives(process: str) -> bool:
     return bool(started) and pid.isdecimal() and process_start_time(int(pid)) == started
 
 
-def sweep() -> int:
-    """End devices whose holders are all dead (killed test runs); how many there were."""
+def sweep(say: Callable[[str], None] | None = None) -> int:
+    """End devices whose holders are all dead (killed test runs); how many there were.
+
+    Args:
+        say: called once for each device, over all runs, that cannot be ended because of its
+            engine: it is another distribution's and fails, or is not installed any more.
+    """
     from filelock import Timeout
 
     ended = 0
@@ -123,14 +182,25 @@ def sweep() -> int:
                 if lease.living_holders():
                     continue
                 try:
-                    machine = lease.machine()
-                    if machine is not None:
-                        machine.stop()
-                except (EdgeError, OSError, KeyError):
-                    # Its engine is gone (Docker stopped); the next sweep tries again.
+                    lease.end()
+                except Exception as error:
+                    # The next sweep tries again: Docker may be stopped, an engine be mended.
+                    _tell(lease, error, say)
                     continue
                 lease.forget()
                 ended += 1
         except Timeout:
             continue
     return ended
+
+
+def _tell(lease: Lease, error: Exception, say: Callable[[str], None] | None) -> None:
+    """What keeps a device from being ended, where that does not pass by itself."""
+    passes = isinstance(error, OSError | EdgeError) and not isinstance(error, BrokenExtension)
+    told = lease.state_dir / "told"
+    if say is None or passes or told.exists():
+        return
+    text = str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}"
+    say(f"the device {lease.key} of a killed run could not be ended: {text}")
+    with contextlib.suppress(OSError):
+        told.touch()

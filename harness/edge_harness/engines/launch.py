@@ -21,7 +21,8 @@ from edge_harness.processes import tail
 RUN_DIR = "/run/edge"
 LAYERS_DIR = "/opt/edge/layers"
 AGENT_DIR = "/opt/edge/agent"
-#: Marks the processes of a device that has no namespaces, so that all of them can be ended.
+#: Marks the processes of a device, so that all of them can be found and ended; not seen in its
+#: namespaces where it has some.
 STATE_VARIABLE = "EDGE_STATE_DIR"
 #: The agent ends itself this long after its last client left: no holder, no device.
 LINGER_S = 3.0

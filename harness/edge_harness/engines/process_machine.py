@@ -8,9 +8,7 @@ the methods of :mod:`edge_harness.engines.abilities`.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +17,10 @@ from typing import Any, TypeVar
 from edge_harness.cache import private_folder
 from edge_harness.engines import StartSpec
 from edge_harness.engines.launch import LAYERS_DIR, STATE_VARIABLE, boot_failed, connect_unix
+from edge_harness.engines.leftovers import end_marked
 from edge_harness.engines.log_mark import LogMark, mark_of, said_since
+from edge_harness.engines.registry import in_words
+from edge_harness.errors import MissingTool
 from edge_harness.processes import Watched, process_start_time, signal_name, wait_for
 
 BOOT_TIMEOUT_S = 60.0
@@ -84,13 +85,13 @@ class ProcessMachine:
 
     def stop(self) -> None:
         # Nothing in the device is worth an orderly end.
+        whole = self._process.alive()
         self._process.kill_group()
         # With the first process of a namespace the kernel ends all others in it. Without one,
-        # programs have sessions of their own, and some outlived whoever started them.
-        if "layers_dir" in self.facts:
-            for pid in _marked(self._state_dir):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        # programs have sessions of their own, and some outlived whoever started them. Where the
+        # process that made the namespaces is gone, they and their programs may live on.
+        if not whole or "layers_dir" in self.facts:
+            end_marked(self._state_dir)
 
     # -- abilities ---------------------------------------------------------------------------
 
@@ -99,20 +100,6 @@ class ProcessMachine:
 
     def host_root(self) -> Path:
         return Path(self.facts.get("root", "/"))
-
-
-def _marked(state_dir: Path) -> list[int]:
-    """Processes with the mark of :func:`edge_harness.engines.launch.plain_process` in their
-    environment; [] without /proc."""
-    mark = f"{STATE_VARIABLE}={state_dir}".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue  # it ended, or is another user's
-    return found
 
 
 _M = TypeVar("_M", bound=ProcessMachine)
@@ -133,12 +120,13 @@ def start_process(
         argv: the command, ending in the agent's (:func:`edge_harness.engines.launch.agent_argv`).
         spec: of the device.
         engine: the engine's name.
-        env: the whole environment.
+        env: the whole environment; what marks the device's processes is added.
         machine_type: what is made of the record.
         facts: for the machine's record, besides ``engine``, ``state_dir``, ``pid`` and
             ``started``; plain JSON values.
 
     Raises:
+        MissingTool: there is no such program, or it cannot be started.
         BootFailed: it ended or stayed silent for a minute; the message ends with its log.
     """
     private_folder(spec.state_dir)
@@ -146,17 +134,24 @@ def start_process(
     log = str(spec.state_dir / "device.log")
     # A session of its own, so that Ctrl-C reaches pytest alone and the whole device can be
     # ended as one group. It must outlive this process: other workers may share it.
-    pid = os.posix_spawnp(
-        argv[0],
-        list(argv),
-        dict(env),
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-    )
+    try:
+        pid = os.posix_spawnp(
+            argv[0],
+            list(argv),
+            {**env, STATE_VARIABLE: str(spec.state_dir)},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+    except OSError as error:
+        raise MissingTool(
+            f"{in_words(engine)} cannot start {argv[0]} for {spec.profile.name}: {error.strerror}",
+            next_step="install that program, or run 'edge-harness doctor' to check this machine",
+            details={"engine": engine, "program": argv[0]},
+        ) from error
     machine = machine_type(
         {
             **(facts or {}),

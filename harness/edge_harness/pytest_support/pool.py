@@ -242,7 +242,7 @@ class Pool:
         from edge_harness.device.lease import sweep
 
         try:
-            sweep()
+            sweep(self.troubles.append)
         except (EdgeError, OSError) as error:
             self.troubles.append(f"devices of killed runs could not be ended: {error}")
 
