@@ -19,6 +19,7 @@ from edge_harness.errors import BrokenExtension
 from edge_harness.extensions import Extension, extensions
 from edge_harness.runtime_requirements import Brought
 from edge_harness.runtime_rows import Format, Runtime
+from edge_harness.runtime_trouble import troubles
 
 GROUP = "edge_harness.runtimes"
 #: Characters told of one that is broken.
@@ -59,11 +60,18 @@ def registered(built_in: Sequence[Runtime], added: Iterable[Extension] | None = 
         try:
             row = _loaded(extension)
             row = replace(row, formats=_owned(row, built_in))
-            _refuse_taken(row, [*built_in, *runtimes.values()])
+            others = [*built_in, *runtimes.values()]
+            _refuse_taken(row, others)
+            for trouble in troubles(row, others):
+                raise _Unfit(trouble)
         except BrokenExtension as error:
             broken[extension.name] = error
         except _Unfit as unfit:
             broken[extension.name] = extension.broken(str(unfit))
+        except Exception as error:  # of a row whose fields have other types, anything
+            broken[extension.name] = extension.broken(
+                f"its row cannot be read: {type(error).__name__}: {error}"
+            )
         else:
             runtimes[row.name] = row
     return Outside(runtimes=runtimes, broken=broken)

@@ -189,8 +189,7 @@ def refusing(*_):
 )
 def test_a_part_of_another_distribution_that_fails_is_its_own_fault(point, part, path, says):
     formats = f"(Format(name='npy', title='npy', suffixes=('.npy',), {part}=Part(path={path!r})),)"
-    text = OUTSIDE.replace("import FORMATS", "import FORMATS, Part")
-    found = registered(RUNTIMES.built_in, [point(text.format(name="npy", formats=formats))])
+    found = registered(RUNTIMES.built_in, [point(formats=formats)])
     (row,) = found.runtimes["npy"].formats
     with pytest.raises(BrokenExtension, match=f"{path} of npy-runtime 1.0, .*{says}") as caught:
         getattr(row, part)(b"")
@@ -452,7 +451,7 @@ def test_threads_are_checked_by_the_board():
 
 OUTSIDE = """
 def runtime():
-    from edge_harness.runtimes import FORMATS, Format, Runtime
+    from edge_harness.runtimes import FORMATS, Companion, Format, Option, Part, Runtime
     return Runtime(name={name!r}, distribution="numpy", imports="numpy", formats={formats})
 
 
@@ -495,6 +494,10 @@ def test_a_registered_runtime_carries_the_file_it_stands_in(point, tmp_path):
     assert len(row.agent_sha256) == 64
 
 
+def option(fields, name="x"):
+    return f"options=(Option(name={name!r}, {fields}),)"
+
+
 BROKEN = {
     "import": ({"text": "import nothing_of_that_name"}, "ModuleNotFoundError: No module named"),
     "attribute": ({"attribute": "nothing"}, "AttributeError"),
@@ -516,6 +519,48 @@ BROKEN = {
         {"formats": "(FORMATS['onnx'],), brought='library', requirement='numpy>=1'"},
         "its requirement 'numpy>=1' is none for 'numpy': write it as '/PATH/numpy'",
     ),
+    **{
+        each: ({"formats": f"(FORMATS['onnx'],), {fields}"}, says)
+        for each, fields, says in (
+            ("pin", "requirement='numpy=>1'", "its requirement 'numpy=>1' is none for 'numpy'"),
+            ("kind of field", "requirement=3", "its row cannot be read: TypeError"),
+            ("option", "options=('x',)", "option 'x' is no edge_harness.runtimes.Option"),
+            ("kind of option", option("kind='integer', default=1"), "is of kind 'integer', which"),
+            ("threads", option("kind='number', default=1", "threads"), "'threads' has a name that"),
+            ("op", option("kind='number', default=1", "op"), "'op' has a name that means"),
+            ("option's name", option("kind='flag', default=True", "a-b"), "'a-b' is not a Python"),
+            ("default", option("kind='flag', default=1"), "x=1 is not True or False"),
+            ("choice", option("kind='choice', default='a'"), "is a choice of nothing"),
+            ("table", option("kind='table', default=''"), "write ()"),
+            ("twice", "options=(Option(name='x', kind='flag', default=True),) * 2", "two options"),
+            ("reference", "reference_options=(('x', 1),)", "'x', which is none of its options"),
+            (
+                "companion",
+                "companions=(Companion(versions='', requirement='a<<1', because=''),)",
+                "its companion 'a<<1' is no requirement",
+            ),
+        )
+    },
+    **{
+        each: ({"formats": f"(Format(name='npy', title='npy', {fields}),)"}, says)
+        for each, fields, says in (
+            ("suffix", "suffixes=('npy',)", "has the suffix 'npy': write it like '.npy'"),
+            ("capitals", "suffixes=('.NPY',)", "has the suffix '.NPY'"),
+            ("signature", "suffixes=('.npy',), signatures=((0, 'NPY'),)", "write (0, b'NPY')"),
+            ("part", "suffixes=('.npy',), inputs=Part(path='npy.f')", "part inputs is 'npy.f'"),
+            (
+                "title",
+                "suffixes=('.npy',)), Format(name='x', title='', suffixes=('.x',)",
+                "no title",
+            ),
+            ("taken suffix", "suffixes=('.onnx',)", "files '.onnx' are of its format 'npy' and of"),
+            (
+                "one suffix",
+                "suffixes=('.m',)), Format(name='x', title='x', suffixes=('.m',)",
+                "files '.m' are of its format 'x' and of 'npy'",
+            ),
+        )
+    },
     "incomplete": (
         {
             "text": "def runtime():\n"
@@ -546,6 +591,14 @@ def test_a_broken_registration_is_one_error_and_harms_no_other(point, monkeypatc
     with pytest.raises(OptionError, match="registered, but broken"):
         named("torch")
     assert named("sound")[0] is found.runtimes["sound"]
+
+
+def test_files_of_one_suffix_may_be_told_by_their_bytes(point):
+    formats = (
+        "tuple(Format(name=n, title=n, suffixes=('.m',), signatures=((0, n.encode()),)) "
+        "for n in ('npy', 'poly'))"
+    )
+    assert list(registered(RUNTIMES.built_in, [point(formats=formats)]).runtimes) == ["npy"]
 
 
 def test_a_broken_runtime_is_told_of_wherever_it_may_have_been_meant(point, monkeypatch, tmp_path):
