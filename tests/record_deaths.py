@@ -121,6 +121,9 @@ class Recorder:
             note = {
                 "device": explainer.device,
                 "emulator_counts": explainer.emulator_counts,
+                "emulated": explainer.emulated,
+                "board_cpu": explainer.board_cpu,
+                "memory_limit": explainer.memory_limit,
                 "asked": name,
                 "args": _plain(args),
                 "options": _plain(options),

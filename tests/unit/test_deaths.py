@@ -208,6 +208,9 @@ def explained(record, folder):
         find=lambda path: None,
         cores=folder,
         emulator_counts=record["emulator_counts"],
+        emulated=record.get("emulated", True),
+        board_cpu=record.get("board_cpu", True),
+        memory_limit=record.get("memory_limit", True),
     )
     if "core" in record:
         name = record["args"][0].get("core") or "qemu_1.core"
@@ -419,6 +422,41 @@ def test_a_device_that_went_down_shows_its_log(explainer):
     assert error.message == (
         "rpi4 went down while running: QEMU ended\n--- log of rpi4 ---\na\nb\n---"
     )
+
+
+NATIVE = {"emulated": False, "board_cpu": False, "memory_limit": False}
+
+
+def test_what_runs_natively_is_not_explained_by_an_emulator(explainer):
+    native = explainer(**NATIVE)
+    slow = native.timed_out("the worker", "running", 2.0, said="", details={})
+    assert slow.next_step == "raise timeout_s, or look for an endless loop"
+    crashed, _ = native.process_end({"signal": 11}, "x", log="", memory=None)
+    assert "engine that has the board's CPU (ability isa)" in crashed.next_step
+    assert "device profile" not in crashed.next_step
+    lacking, _ = native.process_end({"code": 1}, "x", log="MemoryError", memory=None)
+    assert lacking.message == ("rpi4 ran out of memory while x: no limit known (MemoryError)")
+    assert "--edge-memory-mib" not in lacking.next_step
+    assert "no memory limit that could be raised" in lacking.next_step
+
+
+def test_an_engine_that_counts_no_kills_does_not_rule_one_out(explainer):
+    killed, _ = explainer(memory_limit=False).process_end({"signal": 9}, "x", log="", memory=None)
+    assert "or by the kernel for want of memory: this engine cannot tell" in killed.message
+    assert "no memory limit was hit" not in killed.message
+    assert "dmesg" in killed.next_step
+
+
+def test_an_emulator_without_a_limit_is_not_counted_against_one(explainer):
+    error = explainer(memory_limit=False).out_of_memory("x", {}, why="MemoryError")
+    assert error.message.endswith("(MemoryError); the emulator's own memory counts too")
+
+
+def test_a_program_that_gives_up_was_not_killed_by_the_boards_kernel(explainer):
+    error, _ = explainer(emulator_counts=False).process_end(
+        {"code": 1}, "x", log="MemoryError", memory=None
+    )
+    assert error.message.endswith("no limit known (MemoryError)")
 
 
 def test_a_time_out_that_said_nothing_says_so(explainer):

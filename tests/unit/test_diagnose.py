@@ -318,3 +318,37 @@ def test_the_emulators_own_core_dump_is_not_the_programs(tmp_path):
         assert found.summary == "ended by SIGBUS; the place is not known"
         assert "the emulator's, not the program's" in found.evidence
         assert found.library == place
+
+
+def test_a_core_dump_of_a_native_run_is_the_programs(tmp_path):
+    path = tmp_path / "core"
+    path.write_bytes(core_dump(bytes.fromhex("c5f877"), 0x10000, 62))
+    for emulated, board_cpu in ((False, False), (False, True)):
+        found = explain_death(
+            signal=4,
+            core_file=path,
+            find=lambda _path: None,
+            profile=default_registry().get("rpi4"),
+            profiles=default_registry().working()[0],
+            emulated=emulated,
+            board_cpu=board_cpu,
+        )
+        assert found.summary.startswith("this machine's own processor cannot execute vzeroupper")
+        assert (found.feature, found.first_profile) == ("", None)
+        assert found.evidence == "the process's core dump"
+
+
+def test_this_machines_processor_is_not_taken_for_the_boards(tmp_path):
+    path = tmp_path / "core"
+    path.write_bytes(core_dump((0x0F03FC01).to_bytes(4, "little"), 0x10000, 183))
+    found = explain_death(
+        signal=4,
+        core_file=path,
+        find=lambda _path: None,
+        profile=default_registry().get("rpi4"),
+        profiles=default_registry().working()[0],
+        emulated=False,
+        board_cpu=False,
+    )
+    assert "this machine's own processor cannot execute fmov" in found.summary
+    assert "rpi4" not in found.text()

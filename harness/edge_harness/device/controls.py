@@ -110,7 +110,7 @@ class Controls:
             if not answer["ok"]:
                 raise InputError(
                     f"{argv[0]!r} cannot be started on the device: {answer['error']}",
-                    next_step="name a program of the device's image",
+                    next_step=self._hold.program_hint,
                 )
             ended = True
             time.sleep(max(0.0, started + after_s - time.monotonic()))

@@ -21,6 +21,7 @@ from edge_harness.diagnose import DeviceFiles, Explainer
 from edge_harness.engines import Availability, StartSpec
 from edge_harness.engines.abilities import (
     BoardMemory,
+    MemoryLimit,
     Offline,
     OwnFiles,
     PageSize,
@@ -82,6 +83,9 @@ class Device:
                 find=self._file_here,
                 cores=self.state_dir / "run",
                 emulator_counts=word_of(BoardMemory) not in self.abilities,
+                emulated=self.figure_kind == "emulated",
+                board_cpu=self.figure_kind == "measured" or word_of(PinnedCore) in self.abilities,
+                memory_limit=word_of(MemoryLimit) in self.abilities,
                 profiles=request.among,
             ),
             findings=self.findings,

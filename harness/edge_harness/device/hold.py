@@ -72,6 +72,13 @@ class Hold:
     def open(self) -> bool:
         return self._release.alive
 
+    @property
+    def program_hint(self) -> str:
+        """What to do about a program that cannot be started: which ones there are."""
+        if self._spec.image is None:  # it has files of its own: a board's, or this machine's
+            return "name a program that is installed there"
+        return "name a program of the device's image"
+
     def log(self) -> str:
         """All that the device wrote, also after its end."""
         return self.machine.log() if self.open else self._last_log

@@ -83,8 +83,7 @@ class Programs:
         if not answer["ok"]:
             raise InputError(
                 f"{words[0]!r} cannot be started on {self._hold.name}: {answer['error']}",
-                next_step="name a program of the device's image; packages can be given as "
-                "requirements=[…]",
+                next_step=f"{self._hold.program_hint}; packages can be given as requirements=[…]",
             )
         split = answer["stdout_bytes"]
         out = payload[:split].decode(errors="replace")

@@ -89,8 +89,13 @@ def explain_death(
     find: Callable[[str], Path | None],
     profile: Profile,
     profiles: Sequence[Profile],
+    emulated: bool = True,
+    board_cpu: bool = True,
 ) -> Diagnosis | None:
     """Diagnose a process that ``signal`` ended; None where the signal is no crash.
+
+    Without ``board_cpu`` it ran on this machine's own processor, which the profile says nothing
+    about: then only the place is told. Not ``emulated``, a core dump is always the program's.
 
     Never raises for damaged remains: it says less then, and why.
     """
@@ -113,16 +118,18 @@ def explain_death(
             evidence=f"the exit status; the core dump does not help: {error}",
         )
     if (fault.machine == "EM_X86_64") != (profile.os.arch == "amd64"):
-        return Diagnosis(
-            kind=kind,
-            summary=f"ended by {name}; the place is not known",
-            evidence="the exit status; the core dump is the emulator's, not the program's",
-        )
-    return _diagnosis(kind, name, fault, profile, profiles)
+        if emulated:
+            return Diagnosis(
+                kind=kind,
+                summary=f"ended by {name}; the place is not known",
+                evidence="the exit status; the core dump is the emulator's, not the program's",
+            )
+        board_cpu = False
+    return _diagnosis(kind, name, fault, profile if board_cpu else None, profiles)
 
 
 def _diagnosis(
-    kind: CrashKind, name: str, fault: Fault, profile: Profile, profiles: Sequence[Profile]
+    kind: CrashKind, name: str, fault: Fault, profile: Profile | None, profiles: Sequence[Profile]
 ) -> Diagnosis:
     instruction, encoding, groups = _disassembled(fault)
     library = fault.library
@@ -135,7 +142,7 @@ def _diagnosis(
     if kind == "illegal_instruction":
         feature, summary = _missing(fault, instruction, groups, where, profile)
     first = None
-    if feature is not None:
+    if feature is not None and profile is not None:
         first = next((p.name for p in _oldest_first(profiles, profile) if _has(p, feature)), None)
     return Diagnosis(
         kind=kind,
@@ -153,12 +160,13 @@ def _diagnosis(
 
 
 def _missing(
-    fault: Fault, instruction: str, groups: Sequence[str], where: str, profile: Profile
+    fault: Fault, instruction: str, groups: Sequence[str], where: str, profile: Profile | None
 ) -> tuple[Feature | None, str]:
-    board = f"{profile.cpu.core} of {profile.name}"
     if not fault.code:
         return None, f"illegal instruction {where}; its bytes are not known"
     word = int.from_bytes(fault.code[:4], "little")
+    shown = instruction or f"the word {word:#010x}"
+    feature: Feature | None = None
     if fault.machine == "EM_AARCH64":
         if is_udf(word):
             return None, (
@@ -166,12 +174,14 @@ def _missing(
                 "put where it must not come (__builtin_trap), and which no processor executes"
             )
         feature = a64_feature(word)
-    else:
-        if instruction.startswith(("ud2", "udf")):
-            return None, f"deliberate: the program ran into {instruction} {where} (__builtin_trap)"
+    elif instruction.startswith(("ud2", "udf")):
+        return None, f"deliberate: the program ran into {instruction} {where} (__builtin_trap)"
+    if profile is None:
+        return None, f"this machine's own processor cannot execute {shown} {where}"
+    board = f"{profile.cpu.core} of {profile.name}"
+    if fault.machine != "EM_AARCH64":
         candidates = grouped_features(instruction, groups)
         feature = next((each for each in candidates if not _has(profile, each)), None)
-    shown = instruction or f"the word {word:#010x}"
     if feature is None:
         return None, f"the {board} cannot execute {shown} {where}; no known extension has it"
     if _has(profile, feature):

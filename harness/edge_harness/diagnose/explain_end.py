@@ -40,6 +40,11 @@ _PAGES = (
     "pages"
 )
 _ALONE = "run it alone on a device of its own (fresh_device, without -n) to see its own words"
+_OTHER_CPU = "run the same on another device profile to see whether it is this CPU"
+_BOARD_CPU = (
+    "run the same on an engine that has the board's CPU (ability isa) to see whether the board "
+    "does it too: here this machine's own processor runs it"
+)
 _SLOW = "raise timeout_s (emulation is 10 to 100 times slower than the board)"
 
 
@@ -57,6 +62,12 @@ class Explainer:
     emulator_counts: bool
     """Whether the emulator's own memory counts against the device's limit, and its kernel's
     pages stand for the device's."""
+    emulated: bool = True
+    """Whether an emulator runs its programs; not on a board, nor natively."""
+    board_cpu: bool = True
+    """Whether programs see the board's own kind of processor, and not this machine's."""
+    memory_limit: bool = True
+    """Whether the engine limits memory, and counts the kills of the kernel for want of it."""
     profiles: Sequence[Profile] = ()
     """Boards to look for a missing feature on; none: all that are known."""
 
@@ -78,7 +89,7 @@ class Explainer:
         """
         number = ending_signal(status)
         if memory is not None and number in (signal.SIGKILL, None):
-            return self.out_of_memory(doing, memory, why="SIGKILL"), None
+            return self.out_of_memory(doing, memory, why="SIGKILL", killed=True), None
         if number is None:
             return self._exited(status.get("code"), doing, log, alone), None
         diagnosis = self._diagnosed(number, status) if number in CRASHES else None
@@ -88,7 +99,7 @@ class Explainer:
             return self.out_of_memory(doing, {}, why=sign), diagnosis
         message = f"{self.device} died of {signal_name(number)} while {doing}"
         details: dict[str, Any] = {"device": self.device, "signal": number, "doing": doing}
-        next_step = "run the same on another device profile to see whether it is this CPU"
+        next_step = _OTHER_CPU if self.board_cpu else _BOARD_CPU
         if diagnosis is not None:
             message += "\n" + diagnosis.text()
             details.update(diagnosis.details())
@@ -98,8 +109,15 @@ class Explainer:
                     f"--device={diagnosis.first_profile}"
                 )
         elif number == signal.SIGKILL:
-            message += " (killed from outside: no memory limit was hit)"
             next_step = "find out what ended it: a program of the device, or somebody on this host"
+            if self.memory_limit:
+                message += " (killed from outside: no memory limit was hit)"
+            else:
+                message += (
+                    " (killed from outside, or by the kernel for want of memory: this engine "
+                    "cannot tell which)"
+                )
+                next_step += "; the kernel's log (dmesg) tells of kills for want of memory"
         pages = page_size_hint(own, self._pages_kib())
         if pages:
             message += f"\n{pages}"
@@ -139,7 +157,7 @@ class Explainer:
     ) -> DeviceFailed:
         """The error for a device that went down as a whole; ``reason`` is its engine's word."""
         if memory is not None:
-            return self.out_of_memory(doing, memory, why=reason or "its agent hung up")
+            return self.out_of_memory(doing, memory, why=reason or "its agent hung up", killed=True)
         said = tail(log)
         return RuntimeFailed(
             f"{self.device} went down while {doing}: {reason or 'its agent hung up'}\n"
@@ -148,8 +166,11 @@ class Explainer:
             details={"device": self.device, "reason": reason, "doing": doing},
         )
 
-    def out_of_memory(self, doing: str, events: Mapping[str, int], *, why: str) -> OutOfMemory:
-        """The error for a process that needed more memory than there is."""
+    def out_of_memory(
+        self, doing: str, events: Mapping[str, int], *, why: str, killed: bool = False
+    ) -> OutOfMemory:
+        """The error for a process that needed more memory than there is; ``killed`` by the kernel,
+        or told by its own words."""
         limit, peak = events.get("limit_mib"), events.get("peak_mib")
         figures = ", ".join(
             f"{name} {value} MiB"
@@ -158,13 +179,13 @@ class Explainer:
         )
         return OutOfMemory(
             f"{self.device} ran out of memory while {doing}: {figures or 'no limit known'} "
-            f"({why}); "
+            f"({why})" + self._whose_memory(killed),
+            next_step="use a smaller model or input"
             + (
-                "the emulator's own memory counts against the limit"
-                if self.emulator_counts
-                else "killed by the board's own kernel, peak is that of the process"
+                ", or raise the limit (--edge-memory-mib)"
+                if self.memory_limit
+                else "; its engine has no memory limit that could be raised"
             ),
-            next_step="use a smaller model or input, or raise the limit (--edge-memory-mib)",
             details={"device": self.device, "limit_mib": limit, "peak_mib": peak, "doing": doing},
         )
 
@@ -184,8 +205,19 @@ class Explainer:
         return DeviceTimeout(
             f"{who} on {self.device} was not done {doing} after {after_s:g} s and was ended"
             + (self._quoted(said, alone) if said else "; it said nothing"),
-            next_step=f"{_SLOW}, or look for an endless loop",
+            next_step=f"{_SLOW if self.emulated else 'raise timeout_s'}, or look for an endless "
+            "loop",
             details={"device": self.device, "timeout_s": after_s, **details},
+        )
+
+    def _whose_memory(self, killed: bool) -> str:
+        if not self.emulator_counts:
+            told = "; killed by the board's own kernel, peak is that of the process"
+            return told if killed else ""
+        if not self.emulated:
+            return ""
+        return "; the emulator's own memory counts" + (
+            " against the limit" if self.memory_limit else " too"
         )
 
     def _quoted(self, said: str, alone: bool) -> str:
@@ -216,6 +248,8 @@ class Explainer:
                 find=self.find,
                 profile=self.profile,
                 profiles=self.profiles or _all_profiles(),
+                emulated=self.emulated,
+                board_cpu=self.board_cpu,
             )
         finally:
             for path in cores:
