@@ -66,7 +66,7 @@ def device(tmp_path):
                 log.write(text)
 
         def died(words):
-            return endings.worker_death("x.sock", 7, "running the model 'a'", said=words.in_turn)
+            return endings.worker_death("x.sock", 7, "running the model 'a'", said=words.since)
 
         return SimpleNamespace(hold=hold, write=write, died=died, endings=endings)
 
@@ -94,6 +94,20 @@ def test_a_worker_that_lacks_memory_and_says_so_is_believed(device):
     assert type(made.died(words)).__name__ == "OutOfMemory"
 
 
+def test_what_was_said_before_an_answer_explains_no_later_end(device):
+    made = device({"code": 7, "signal": None})
+    words = LastWords(made.hold)
+    words.loading()
+    words.asked()
+    made.write(EARLIER)
+    words.answered()
+    words.asked()
+    assert type(made.died(words)).__name__ == "ProcessDied"
+    made.write("MemoryError: while nobody asked\n")
+    words.asked()
+    assert type(made.died(words)).__name__ == "OutOfMemory"
+
+
 def test_workers_of_one_process_take_turns(device):
     made = device({"code": 7, "signal": None})
     first, second = LastWords(made.hold), LastWords(made.hold)
@@ -102,10 +116,10 @@ def test_workers_of_one_process_take_turns(device):
     first.asked()
     made.write(EARLIER)
     second.asked()
-    assert second.in_turn().text == ""
+    assert second.since().text == ""
     made.write("second\n")
     second.asked()
-    assert (second.in_turn().text, second.in_request().text) == ("second\n", "")
+    assert second.since().text == "second\n"
     assert type(made.died(second)).__name__ == "ProcessDied"
 
 
@@ -115,11 +129,12 @@ def test_a_time_out_shows_the_words_of_its_own_request(device):
     words.loading()
     words.asked()
     made.write("of the request before\n")
+    words.answered()
     words.asked()
-    error = made.endings.timed_out("the worker", "answering", 2.0, said=words.in_request())
+    error = made.endings.timed_out("the worker", "answering", 2.0, said=words.since())
     assert error.message.endswith("after 2 s and was ended; it said nothing")
     made.write("still here\n")
-    error = made.endings.timed_out("the worker", "answering", 2.0, said=words.in_request())
+    error = made.endings.timed_out("the worker", "answering", 2.0, said=words.since())
     assert error.message.endswith("and was ended\n--- its last words ---\nstill here\n---")
 
 
@@ -137,11 +152,11 @@ def test_no_cause_is_read_from_words_that_may_be_anothers(device, signal):
     if signal is None:
         assert error.next_step.startswith("run it alone")
     made.hold.others = 0
-    assert words.in_turn().alone
+    assert words.since().alone
     made.hold.others = 1
     words.loading()
     made.hold.others = 0  # it left, but was there
-    assert not words.in_turn().alone
+    assert not words.since().alone
 
 
 def test_a_machine_that_cannot_tell_new_words_from_old_proves_nothing(device):

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class LastWords:
-    """Finds the words of one worker in the log of its device, which all workers write to.
+    """Finds the last words of one worker in the log of its device, which all workers write to.
 
-    The workers of one process take turns, so what is written from a worker's turn on is its own.
-    Those of other processes that share the device take none.
+    The workers of one process take turns, so what is written from a worker's turn on is its own;
+    what it wrote before an answer is of no end that came later. Workers of other processes that
+    share the device take no turns.
 
     Args:
         hold: the machine.
@@ -23,32 +24,28 @@ class LastWords:
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
-        self._turn: LogMark | None = None
-        """Since when this worker, and no other of this process, was asked for anything."""
-        self._request: LogMark | None = None
+        self._mark: LogMark | None = None
         self._shared = False
 
     def loading(self) -> None:
         """A new worker is about to begin."""
-        self._hold.speaker = self
-        self._turn = self._request = self._hold.log_mark()
         self._shared = self._hold.shared()
+        self._begin()
 
     def asked(self) -> None:
         """A request is about to be sent to it."""
-        self._request = self._hold.log_mark()
         if self._hold.speaker is not self:
-            self._hold.speaker = self
-            self._turn = self._request
+            self._begin()
 
-    def in_turn(self) -> Said:
-        """What it said since it was loaded, or since another one of this process was asked."""
-        return self._since(self._turn)
+    def answered(self) -> None:
+        """It answered. What it says while nobody asks it anything counts from here on."""
+        self._begin()
 
-    def in_request(self) -> Said:
-        """What it said since it was last asked."""
-        return self._since(self._request)
-
-    def _since(self, mark: LogMark | None) -> Said:
-        said = self._hold.said_since(mark)
+    def since(self) -> Said:
+        """What it said since it began, last answered, or another one of this process was asked."""
+        said = self._hold.said_since(self._mark)
         return Said(text=said.text, alone=said.alone and not self._shared)
+
+    def _begin(self) -> None:
+        self._hold.speaker = self
+        self._mark = self._hold.log_mark()

@@ -105,6 +105,7 @@ class Worker:
             doing = "answering"
             header, payload = stream.answer()
             answered = True
+            self._words.answered()
         except TimeoutError:
             raise self._timed_out(doing) from None
         except (wire.WireError, OSError):
@@ -146,6 +147,7 @@ class Worker:
             self.facts.update(hello)
             answer, _ = stream.answer()
             opened = True
+            self._words.answered()
         except TimeoutError:
             raise self._timed_out("loading") from None
         except wire.WrongProtocol as error:
@@ -205,7 +207,7 @@ class Worker:
             self._parent.socket,
             self._pid,
             f"{doing} {self._request.file_name!r}",
-            said=self._words.in_turn,
+            said=self._words.since,
         ) from None
 
     def _timed_out(self, doing: str) -> DeviceTimeout:
@@ -213,7 +215,7 @@ class Worker:
         assert self._parent is not None
         self._loading.endings.end_worker(self._parent.socket, self._pid, kill=True)
         return self._loading.endings.timed_out(
-            "the worker", doing, self._timeout_s, said=self._words.in_request()
+            "the worker", doing, self._timeout_s, said=self._words.since()
         )
 
     def _complaint(self, header: Mapping[str, Any]) -> EdgeError:
