@@ -9,10 +9,10 @@ from edge_harness.cache import cache_dir
 from edge_harness.commands import open_shell as opening
 from edge_harness.engines import Availability, registry
 from edge_harness.engines.abilities import ShellCommand
-from edge_harness.engines.choose import choose_engine
+from edge_harness.engines.choose import Choice, choose_engine
 from edge_harness.engines.docker.engine import shell_argv
 from edge_harness.engines.terminal import terminal_command
-from edge_harness.errors import MissingAbility, MissingTool
+from edge_harness.errors import BrokenExtension, MissingAbility, MissingTool
 from edge_harness.profiles import default_registry
 
 RPI4 = default_registry().get("rpi4")
@@ -73,6 +73,25 @@ def test_an_engine_without_shells_names_those_that_have_one(probes):
     ):
         pass
     assert "user, docker, vm" in error.value.next_step
+
+
+def test_an_engine_of_others_that_fails_to_give_a_shell_is_named(monkeypatch, tmp_path):
+    class Toy:
+        name = "toy"
+        shell_rank = None
+
+        def shell(self, profile, folder, *, running, say):
+            raise KeyError("tty")
+
+    said = Availability(engine="toy", available=True, reason="fine")
+    toy = Choice(engine=Toy(), availability=said, why="asked for")
+    monkeypatch.setenv("EDGE_HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(opening, "choose_engine", lambda *_: toy)
+    with (
+        pytest.raises(BrokenExtension, match=r"'toy' is broken: shell\(\) fails: KeyError: 'tty'"),
+        opening.open_shell(RPI4, "toy", print),
+    ):
+        pass
 
 
 def test_the_youngest_device_that_runs_is_joined(probes, monkeypatch):

@@ -250,3 +250,16 @@ def test_an_engine_whose_requirements_are_nonsense_is_named(local, monkeypatch, 
     monkeypatch.setattr(local, "requirements", wrong)
     with pytest.raises(BrokenExtension, match=r"'local' is broken: requirements\(\) (gives|fails)"):
         start_device(DeviceRequest(profile=RPI4, choice=choice(local)))
+
+
+def test_a_machine_that_cannot_be_reached_is_its_engines_fault_and_is_ended(local, monkeypatch):
+    def connect(machine, name, *, timeout_s):
+        raise KeyError(name)
+
+    seen = []
+    start = local.start
+    monkeypatch.setattr(local, "start", lambda spec: seen.append(start(spec)) or seen[-1])
+    monkeypatch.setattr(local.machine_type, "connect", connect)
+    with pytest.raises(BrokenExtension, match=r"'local' is broken: connect\(\) fails: KeyError"):
+        start_device(DeviceRequest(profile=RPI4, choice=choice(local)))
+    assert wait_until(lambda: not seen[0].alive(), deadline_s=5)

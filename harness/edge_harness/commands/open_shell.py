@@ -13,7 +13,7 @@ from edge_harness.device.starting import start_device
 from edge_harness.engines import Machine
 from edge_harness.engines.abilities import OpensShell, ShellCommand, bound
 from edge_harness.engines.choose import Choice, choose_engine
-from edge_harness.engines.registry import AUTO, working_engines
+from edge_harness.engines.registry import AUTO, blaming, working_engines
 from edge_harness.errors import EdgeError, MissingAbility
 from edge_harness.profiles import Profile
 
@@ -40,7 +40,9 @@ def open_shell(profile: Profile, engine: str, say: Callable[[str], None]) -> Ite
             request = DeviceRequest(profile=profile, choice=choice, progress=say)
             return cleanup.enter_context(start_device(request)).hold.machine
 
-        yield shells.shell(profile, folder, running=running, say=say)
+        with blaming(choice.engine.name, "shell"):
+            command = shells.shell(profile, folder, running=running, say=say)
+        yield command
 
 
 def shell_engines() -> tuple[str, ...]:

@@ -105,7 +105,8 @@ class Hold:
 
     def connect(self, name: str, *, timeout_s: float) -> wire.Stream:
         """A new stream to the agent's socket ``name``."""
-        sock = self.machine.connect(name, timeout_s=timeout_s)
+        with blaming(self._engine.name, "connect", passes=(OSError,)):
+            sock = self.machine.connect(name, timeout_s=timeout_s)
         sock.settimeout(timeout_s)
         return wire.Stream(sock)
 
@@ -260,14 +261,11 @@ class Hold:
     def _attach(self) -> None:
         self.generation += 1
         self._marks = bound(self.machine, MarksLog)
-        with blaming(self._engine.name, "connect"):
-            try:
-                self._control = self.connect("agent", timeout_s=30.0)
-            except OSError as error:
-                reason = self.machine.end_reason() or str(error)
-                raise boot_failed(
-                    self.name, self._engine.name, reason, self.machine.log()
-                ) from error
+        try:
+            self._control = self.connect("agent", timeout_s=30.0)
+        except OSError as error:
+            reason = self.machine.end_reason() or str(error)
+            raise boot_failed(self.name, self._engine.name, reason, self.machine.log()) from error
         self._oom_kills = self.memory_events().get("oom_kills", 0)
 
     def _hang_up(self) -> None:

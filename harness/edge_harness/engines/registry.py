@@ -124,7 +124,9 @@ def broken(name: str, trouble: str, *, next_step: str) -> BrokenExtension:
 
 
 @contextmanager
-def blaming(name: str, method: str, trouble: str = "") -> Iterator[None]:
+def blaming(
+    name: str, method: str, trouble: str = "", *, passes: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """What an engine of another distribution raises in the block, where it is no error of this
     package, becomes one that says whose fault it is; what a built-in one raises goes on.
 
@@ -132,6 +134,7 @@ def blaming(name: str, method: str, trouble: str = "") -> Iterator[None]:
         name: of the engine.
         method: of the engine or its machines, which the block calls.
         trouble: what that means, as half a sentence; default: that the method fails.
+        passes: what the method may well raise, besides errors of this package.
 
     Raises:
         BrokenExtension: the engine is another distribution's, and fails.
@@ -139,7 +142,7 @@ def blaming(name: str, method: str, trouble: str = "") -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        if name in _BUILT_IN or isinstance(error, EdgeError):
+        if name in _BUILT_IN or isinstance(error, (EdgeError, *passes)):
             raise
         raise broken(
             name,
