@@ -16,7 +16,14 @@ from edge_harness.engines import Limits, Requirements, StartSpec
 from edge_harness.engines.choose import Choice, probed
 from edge_harness.engines.leftovers import marked
 from edge_harness.engines.process_machine import ProcessMachine, start_process
-from edge_harness.errors import BootFailed, BrokenExtension, MissingAbility, MissingTool
+from edge_harness.errors import (
+    BootFailed,
+    BrokenExtension,
+    DeviceTimeout,
+    InputError,
+    MissingAbility,
+    MissingTool,
+)
 from edge_harness.processes import wait_until
 from edge_harness.profiles import default_registry
 
@@ -143,6 +150,16 @@ def test_without_an_image_a_device_is_opened_described_and_explained(local, monk
         died = device.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"])
         assert died.signal == 11
         assert "rpi4 died of SIGSEGV" in str(died.error)
+        for untrue in ("emulator", "another device profile"):
+            assert untrue not in str(died.error)
+        assert "this machine's own processor runs it" in str(died.error)
+        with pytest.raises(DeviceTimeout) as late:
+            device.run(["sleep", "20"], timeout_s=0.2)
+        assert "emulation" not in str(late.value)
+        with pytest.raises(InputError) as absent:
+            device.run(["/no/such"])
+        assert "image" not in str(absent.value)
+        assert "name a program that is installed there" in str(absent.value)
         with pytest.raises(MissingAbility, match="local engine cannot prove power_loss"):
             device.power_cut()
 
