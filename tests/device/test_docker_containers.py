@@ -330,6 +330,7 @@ def test_the_command_runs_a_program_and_ends_as_it_did():
 def test_doctor_finds_the_engine_and_says_so_to_programs():
     result = edge("doctor", "--engine", "docker", "--json")
     assert result.returncode == 0
-    [check] = json.loads(result.stdout)["checks"]
+    *rests_on, check = json.loads(result.stdout)["checks"]
+    assert {each["group"] for each in rests_on} == {"docker"}
     assert check["status"] == "ok"
     assert "memory_limit" in check["found"]
