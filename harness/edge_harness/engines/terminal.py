@@ -61,8 +61,13 @@ def _connect(machine: Machine, note: str, prompt: str) -> None:
     sock.settimeout(None)
     with _raw():
         sources = [sys.stdin.fileno(), sock.fileno()]
+        ended = False
         while True:
-            ready, _, _ = select.select(sources, [], [])
+            ready, _, _ = select.select(sources, [], [], 1.0 if ended else None)
+            if not ready:
+                # The terminal drops what it holds when a shell sets it up: an end of input that
+                # comes too early is never read, and the shell would wait for ever.
+                sock.sendall(b"\x04")
             if sock.fileno() in ready:
                 data = sock.recv(65536)
                 if not data:
@@ -73,6 +78,7 @@ def _connect(machine: Machine, note: str, prompt: str) -> None:
                 if data:
                     sock.sendall(data)
                 else:  # a script was piped in: let the shell finish it
+                    ended = True
                     sources.remove(sys.stdin.fileno())
                     sock.sendall(b"\x04")
     stream.close()
