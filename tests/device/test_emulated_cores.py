@@ -7,9 +7,8 @@ import re
 import subprocess
 
 import pytest
-from edge_harness.cache import cache_dir
-from edge_harness.image import recipe
-from edge_harness.image.tools import installed_tools
+from edge_harness.image import ensure_image
+from edge_harness.image.tools import ensure_tools
 from edge_harness.profiles import Profile, default_registry, hwcap_verdict
 
 PROFILES = {profile.name: profile for profile in default_registry().all()}
@@ -23,26 +22,22 @@ def features(text: str) -> list[str]:
 
 
 def emulated(profile: Profile) -> str:
-    """``/proc/cpuinfo`` inside the real emulator, where tools and image are in the cache."""
-    tools = installed_tools()
-    pattern = f"{profile.os.suite}-{profile.os.arch}-*/root"
-    roots = sorted((cache_dir() / "images").glob(pattern))
-    if tools is None or not roots:
-        pytest.skip("QEMU or the device's image is not in the cache; 'make rpi4' fetches them")
-    python = f"usr/bin/python{recipe.PYTHON[profile.os.suite]}"
+    """``/proc/cpuinfo`` inside the real emulator; what is not in the cache is fetched."""
+    tools = ensure_tools()
+    image = ensure_image(profile.os.arch, profile.os.suite)
     return subprocess.run(
         [
             str(tools.qemu_user(profile.os.arch)),
             "-cpu",
             profile.emulation.qemu_cpu,
             "-L",
-            str(roots[0]),
-            str(roots[0] / python),
+            str(image.root),
+            f"{image.root}{image.python}",
             "-S",
             "-c",
             "print(open('/proc/cpuinfo').read())",
         ],
-        env={"PYTHONHOME": str(roots[0] / "usr"), "PATH": os.defpath},
+        env={"PYTHONHOME": str(image.root / "usr"), "PATH": os.defpath},
         capture_output=True,
         text=True,
         timeout=120,
@@ -61,23 +56,21 @@ def test_the_emulator_here_shows_the_profile(name: str) -> None:
 
 def test_code_for_armv7_does_not_run_on_the_armv6_core() -> None:
     """Why rpi-zero is armel: armhf programs end with SIGILL there."""
-    tools = installed_tools()
-    roots = sorted((cache_dir() / "images").glob("bookworm-armhf-*/root"))
-    if tools is None or not roots:
-        pytest.skip("QEMU or the armhf image is not in the cache")
+    tools = ensure_tools()
+    image = ensure_image("armhf", "bookworm")
     result = subprocess.run(
         [
             str(tools.qemu_user("armhf")),
             "-cpu",
             PROFILES["rpi-zero"].emulation.qemu_cpu,
             "-L",
-            str(roots[0]),
-            str(roots[0] / "usr/bin/python3.11"),
+            str(image.root),
+            f"{image.root}{image.python}",
             "-S",
             "-c",
             "pass",
         ],
-        env={"PYTHONHOME": str(roots[0] / "usr")},
+        env={"PYTHONHOME": str(image.root / "usr")},
         cwd="/tmp",
         capture_output=True,
         timeout=120,
